@@ -1,0 +1,54 @@
+/*
+ * handoff - takes mail over from the MTA in front: LMTP and ESMTP server
+ *
+ * Purpose    Design section 7. One handoff per net loop; a listener's connections are spread over them. Reads
+ *            commands and data, checks stamp and policy, builds the message, gives it to the spool, answers when
+ *            it is durable.
+ * Threads    Each handoff belongs to its loop; struct handoff_shared is read and counted by all with atomics.
+ * Follows    RFC 5321, 2033, 2920, 1870, 6152, 2034; XFORWARD as Postfix's XFORWARD_README.
+ */
+#ifndef HANDOFF_HANDOFF_H
+#define HANDOFF_HANDOFF_H
+
+#include "base/metrics.h"
+#include "policy/policy.h"
+#include "policy/stamp.h"
+#include "report/event.h"
+#include "spool/spool.h"
+
+/* The configuration in force, as net threads see it: swapped whole by the queue role, read by taking a reference. */
+struct policy_cell;
+struct policy_cell *policy_cell_new(struct policy *takes_ref, struct stamp_keys *takes /* may be NULL */);
+struct policy *policy_cell_get(struct policy_cell *);				      /* a new reference */
+const struct stamp_keys *policy_cell_keys(struct policy_cell *, struct policy *held); /* lives as long as `held` is held */
+void policy_cell_set(struct policy_cell *, struct policy *takes_ref, struct stamp_keys *takes);
+void policy_cell_free(struct policy_cell **);
+
+struct handoff_shared {
+	struct spool *spool;
+	struct policy_cell *policy;
+	struct event_log *events;
+	struct metrics *metrics;
+	struct loop *queue_loop;
+	void (*enqueue)(struct mail *queue_mail); /* spool_add.queue_mail.take: the queue's */
+	_Atomic uint64_t sessions;		  /* all loops together */
+	_Atomic bool queue_full;		  /* set by the queue: 452 4.3.1 at MAIL */
+	_Atomic bool stopping;			  /* 421 */
+	void *queue;				  /* opaque, reaches enqueue() by spool_add.ctx */
+};
+
+struct handoff;
+struct handoff *handoff_new(struct handoff_shared *, struct loop *);
+/* A connection accepted elsewhere (main spreads them); takes fd. Runs on the handoff's loop. */
+void handoff_accept(struct handoff *, int fd, const struct sockaddr *peer);
+/* No new transaction; running ones finish; idle ones get 421. `done` once, when the last session has gone. */
+void handoff_stop(struct handoff *, void (*done)(void *ctx), void *ctx);
+void handoff_free(struct handoff **);
+
+/* Listening descriptors on one loop; accepted connections are dealt out to the handoffs of all net loops. */
+struct handoff_listener;
+struct handoff_listener *handoff_listener_new(struct handoff_shared *, struct loop *, const int *fds, unsigned n_fds,
+	struct handoff *const *handoffs, struct loop *const *loops, unsigned n);
+void handoff_listener_free(struct handoff_listener **);
+
+#endif

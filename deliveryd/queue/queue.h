@@ -1,0 +1,69 @@
+/*
+ * queue - what is to be delivered, when, and over which connection
+ *
+ * Purpose    Owns deliveries, queues (binding x next hop x profile), limits, retry timers, health of MX addresses,
+ *            the resolver's consumer side. Gives jobs to sessions, turns outcomes into results for the spool.
+ * Threads    The queue's loop. From elsewhere: queue_enqueue_mail() (posted by the spool), queue_ask() (control).
+ */
+#ifndef QUEUE_QUEUE_H
+#define QUEUE_QUEUE_H
+
+#include "base/json_write.h"
+#include "handoff/handoff.h"
+#include "route/route.h"
+#include "session/local_addrs.h"
+#include "session/session.h"
+#include "spool/spool.h"
+
+struct queue_config {
+	struct loop *loop;
+	struct rnd *rnd;
+	struct spool *spool;
+	struct router *router;
+	struct local_addrs *local;
+	struct event_log *events;
+	struct metrics *metrics;
+	struct session_net *const *nets; /* sessions are dealt out over these */
+	unsigned n_nets;
+	struct handoff_shared *handoff; /* its queue_full mark is ours to set */
+	struct policy *policy;		/* takes a reference */
+};
+struct queue;
+struct queue *queue_new(const struct queue_config *);
+/* Replay: before the loops run. Same signature as spool_live_fn / spool_setting_fn. */
+void queue_restore(void *queue, const struct spool_live *);
+void queue_restore_setting(void *queue, const char *key, const char *value);
+void queue_start(struct queue *);
+/* spool_add.queue_mail.take; spool_add.ctx is the queue */
+void queue_enqueue_mail(struct mail *);
+/* The new snapshot takes effect; queues are re-keyed in slices. */
+void queue_reconfigure(struct queue *, struct policy *takes_ref);
+/* False when the new policy drops a binding that has mail: err says which, and how to drain it. */
+bool queue_may_drop(struct queue *, const struct policy *next, struct error *);
+/* No new job; `done` when all sessions have closed. */
+void queue_stop(struct queue *, uint64_t transaction_deadline_mono_us, uint64_t final_deadline_mono_us,
+	void (*done)(void *ctx), void *ctx);
+void queue_free(struct queue **);
+
+/*
+ * Questions of the control role: answered on the queue's loop in at most 5 ms each; long lists by cursor (at most 500
+ * rows an answer). The answer is JSON text as the API gives it.
+ */
+enum queue_question { QUEUE_SUMMARY, QUEUE_QUEUES, QUEUE_BINDINGS, QUEUE_MESSAGES, QUEUE_MESSAGE, QUEUE_CONNECTIONS };
+struct queue_ask {
+	struct mail mail;
+	struct queue *queue;
+	enum queue_question question;
+	char binding[65], domain[256]; /* filters, "" = none */
+	uint64_t id;		       /* QUEUE_MESSAGE */
+	uint64_t cursor;	       /* 0 = from the start */
+	unsigned limit;		       /* rows, at most 500 */
+	struct loop *reply_loop;
+	struct mail reply;
+	struct str json;	       /* the answer */
+	bool found;
+	void *ctx;
+};
+void queue_ask(struct queue_ask *); /* any thread */
+
+#endif

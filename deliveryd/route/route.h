@@ -1,0 +1,66 @@
+/*
+ * route - from a next hop to the addresses to try, in order
+ *
+ * Purpose    A next hop is a recipient domain (MX), or a gateway the operator named (MX, then A), or an address
+ *            literal. The result is an immutable counted list of hosts by preference with their addresses; choosing
+ *            among equals, health and limits belong to the queue.
+ * Follows    RFC 5321 5.1, 7505 (null MX), 3596.
+ * Threads    The queue's loop only; a struct route may be read anywhere.
+ * Errors     What DNS says is enum route_outcome: only ROUTE_PERMANENT may bounce, and only for a recipient's domain;
+ *            for a gateway everything is transient (the operator's word, the operator's accident).
+ */
+#ifndef ROUTE_ROUTE_H
+#define ROUTE_ROUTE_H
+
+#include <stdatomic.h>
+#include "base/loop.h"
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "route/resolver/dns.h"
+#include "session/outcome.h"
+
+struct route_addr {
+	struct addr addr;    /* with port */
+	uint16_t preference;
+	const char *mx;	     /* host name as in the MX record (normal form), or the domain, or the literal */
+	const char *unix_path; /* NULL */
+	bool secure;	     /* name and address came DNSSEC-signed */
+};
+struct route {
+	atomic_uint refs;
+	struct route_addr *addrs; /* by preference, shuffled within one; families mixed */
+	unsigned n;
+	uint64_t expires_mono_us;
+	bool mx_secure;
+};
+struct route *route_ref(struct route *);
+void route_unref(struct route **);
+
+/* What a queue's mail is routed by: part of its key. */
+enum next_hop_type { NEXT_HOP_DOMAIN, NEXT_HOP_GATEWAY };
+struct next_hop {
+	enum next_hop_type type;
+	const char *name; /* domain in normal form, "[literal]", or a gateway: HOST, ADDR, [v6]:PORT, HOST:PORT */
+	uint16_t port;	  /* used where the name carries none */
+};
+
+struct prohibited { /* judged for NEXT_HOP_DOMAIN only; own listeners for both */
+	const struct addr_net *nets;
+	unsigned n_nets;
+	bool own_addresses;		   /* this machine's are prohibited too */
+	const struct addr *own_listeners;  /* with ports; 0.0.0.0 / :: = every own address at that port */
+	unsigned n_own_listeners;
+	const struct local_addrs *local;
+};
+
+typedef void route_done(void *ctx, struct route *takes /* NULL unless found */, const struct outcome *why /* else */);
+struct router;
+struct router *router_new(struct loop *, struct dns *, struct rnd *, struct metrics *);
+void router_set_prohibited(struct router *, const struct prohibited *); /* copied */
+void router_free(struct router **);
+struct route_query;
+/* use_ipv6 false: AAAA is not asked. done() once, never from inside. */
+struct route_query *route_start(struct router *, const struct next_hop *, bool use_ipv6, route_done *, void *ctx);
+void route_cancel(struct route_query **);
+
+#endif
