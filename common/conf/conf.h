@@ -13,10 +13,11 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include "base/addr.h"
 #include "base/error.h"
 #include "base/sockspec.h"
-#include "conf/options.h" /* struct conn_options, deliv_options, sched_options, process_options and enums, made from options.def */
+#include "conf/options.h" /* structs and enums, made from options.def */
 
 struct conf;
 
@@ -26,7 +27,11 @@ struct conf *conf_load_text(const char *bindpost_json, const char *policy_json, 
 struct conf *conf_ref(struct conf *);
 void conf_unref(struct conf **);
 
+/* Prints each error and warning on a line of its own: the errors as they are, warnings with "warning: " in front. */
+void conf_print_errors(const struct errors *, FILE *);
+
 const struct process_options *conf_process(const struct conf *);
+const struct global_options *conf_global(const struct conf *); /* what stands in "global" only */
 /* The policy files' "rules", in order, each with where it stands ("policy.json: rules[3]"). */
 size_t conf_n_rules(const struct conf *);
 const json_t *conf_rule(const struct conf *, size_t i, const char **where);
@@ -66,10 +71,14 @@ const struct conf_group *conf_group_named(const struct conf *, const char *name)
  */
 void conf_resolve(const struct conf *, const struct conf_binding *, const char *domain, struct conn_options *,
 	struct deliv_options *, struct sched_options *); /* any of the three may be NULL */
-/* Where one option's value comes from: "policy.json: bindings.acme.domains.gmail.com", "built-in". */
+/*
+ * Where one option's value comes from: "policy.json: bindings.acme.domains.gmail.com", "built-in". Options of
+ * bindpost.json are named with their section ("handoff.max_recipients"); binding and domain are not looked at then.
+ * binding NULL = `default`.
+ */
 struct conf_origin {
-	const char *where;
-	char value[512]; /* as it would be written in the file */
+	char where[512];
+	char value[512]; /* as it would be written in the file: JSON */
 };
 bool conf_eval(const struct conf *, const char *option, const struct conf_binding *, const char *domain,
 	struct conf_origin *, struct error *);
@@ -80,9 +89,12 @@ struct host_limits {
 };
 void conf_resolve_host(const struct conf *, const struct conf_binding *, const char *mx_name, struct host_limits *);
 
-/* What a reload changed, for its answer: bindings added, removed, changed; options that need a restart. */
-struct conf_diff;
-void conf_diff_json(const struct conf *old, const struct conf *new, json_t *into /* object; keys added, removed, changed, restart */);
+/*
+ * What a reload changed, for its answer. Adds to the object `into`: "added", "removed", "changed" (names of bindings),
+ * "options" (what else changed, as "global.retry_interval" or "log.level"), "restart" (options that keep their old
+ * value until a restart) and "rules" (true if they changed).
+ */
+void conf_diff_json(const struct conf *old, const struct conf *new, json_t *into);
 
 /* The JSON Schema of either file, from options.def. Caller frees with json_decref(). */
 json_t *conf_schema(bool policy_file);
