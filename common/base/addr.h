@@ -17,7 +17,7 @@
 struct addr {
 	uint8_t family; /* AF_UNSPEC, AF_INET or AF_INET6 (the values fit) */
 	uint8_t ip[16]; /* network order; first 4 for IPv4 */
-	uint16_t port;	/* host order, 0 = none */
+	uint16_t port;  /* host order, 0 = none */
 	uint32_t scope; /* IPv6 link-local interface, else 0 */
 };
 
@@ -45,7 +45,8 @@ struct addr_net {
 bool addr_net_parse(const char *, struct addr_net *, struct error *);
 bool addr_net_contains(const struct addr_net *, const struct addr *);
 
-/* A set of networks with a value each; longest prefix wins, of equal ones the first added. Built once, then read. */
+/* A set of networks with a value each; longest prefix wins, of equal ones the first added. Built once, then
+ * read. */
 struct addr_set;
 struct addr_set *addr_set_new(void);
 void addr_set_add(struct addr_set *, const struct addr_net *, uint32_t value);

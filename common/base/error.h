@@ -33,10 +33,11 @@ struct errors_item {
 
 struct errors {
 	struct errors_item *items; /* owns */
-	size_t n, n_errors;	   /* all; those that are not warnings */
+	size_t n, n_errors;        /* all; those that are not warnings */
 };
 
-void errors_add(struct errors *, enum error_level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void errors_add(struct errors *, enum error_level, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
 void errors_free(struct errors *);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * json_write - prints JSON, quickly, for hot output (events) and answers of the control socket
  *
- * Strings are any bytes: control characters are escaped, bytes that are not UTF-8 become U+FFFD, so the result is
- * always valid JSON on one line. Commas are put where needed.
+ * Strings are any bytes: control characters are escaped, bytes that are not UTF-8 become U+FFFD, so the
+ * result is always valid JSON on one line. Commas are put where needed.
  */
 #ifndef BASE_JSON_WRITE_H
 #define BASE_JSON_WRITE_H
@@ -13,7 +13,7 @@
 
 struct json_out {
 	struct str *out; /* borrows */
-	uint64_t comma;	 /* bit per depth: something stands before */
+	uint64_t comma;  /* bit per depth: something stands before */
 	unsigned depth;
 };
 void json_out_init(struct json_out *, struct str *);

@@ -1,14 +1,13 @@
 /*
  * loop - a role's thread: events, timers, mail from other threads
  *
- * Purpose    A role is code given a loop. main.c maps roles to loops and loops to threads; several roles may share
- *            a loop. In tests all roles share one loop, driven by loop_step() under a fake clock.
- * Threads    loop_post(), loop_post_chain() and loop_stop() may be called from any thread; everything else only
- *            from the thread that runs the loop (or before it runs).
- * Order      Mail from one thread to one loop arrives in the order posted. Mail posted by a loop's own thread goes
- *            to that loop's outbox, one per destination, which is pushed once at the end of the turn, after the
- *            turn-end hooks. Mail to one's own loop is taken in the next turn.
- * Ownership  A posted mail belongs to the reader. It carries the function that takes it.
+ * Purpose    A role is code given a loop. main.c maps roles to loops and loops to threads; several roles may
+ * share a loop. In tests all roles share one loop, driven by loop_step() under a fake clock. Threads
+ * loop_post(), loop_post_chain() and loop_stop() may be called from any thread; everything else only from the
+ * thread that runs the loop (or before it runs). Order      Mail from one thread to one loop arrives in the
+ * order posted. Mail posted by a loop's own thread goes to that loop's outbox, one per destination, which is
+ * pushed once at the end of the turn, after the turn-end hooks. Mail to one's own loop is taken in the next
+ * turn. Ownership  A posted mail belongs to the reader. It carries the function that takes it.
  */
 #ifndef BASE_LOOP_H
 #define BASE_LOOP_H
@@ -20,28 +19,30 @@
 
 struct loop;
 
-/* Embed in a message struct; take() runs on the reader's thread and gets back to the struct by container_of. */
+/* Embed in a message struct; take() runs on the reader's thread and gets back to the struct by container_of.
+ */
 struct mail {
 	struct mail *next; /* the loop's */
 	void (*take)(struct mail *);
 };
 
 struct loop *loop_new(const char *name, struct clock *); /* borrows both */
-void loop_free(struct loop **);				 /* no thread may run it; mail not taken is dropped */
-void loop_run(struct loop *);				 /* until loop_stop() */
+void loop_free(struct loop **);                          /* no thread may run it; mail not taken is dropped */
+void loop_run(struct loop *);                            /* until loop_stop() */
 void loop_stop(struct loop *);
 /* One turn without waiting: due timers, ready descriptors, mail, turn-end hooks. True if anything ran. */
 bool loop_step(struct loop *);
 struct event_base *loop_base(struct loop *); /* for bufferevents, listeners, events */
 struct clock *loop_clock(struct loop *);
 const char *loop_name(struct loop *);
-uint64_t loop_now_us(struct loop *);	  /* mono_us, read once per turn */
-uint64_t loop_wall_us(struct loop *);	  /* wall_us, read once per turn */
+uint64_t loop_now_us(struct loop *);  /* mono_us, read once per turn */
+uint64_t loop_wall_us(struct loop *); /* wall_us, read once per turn */
 /* CPU time of the thread running this loop so far, µs (t/bench, metrics); any thread */
 uint64_t loop_cpu_us(struct loop *);
 
 void loop_post(struct loop *to, struct mail *);
-struct mail *loop_take_all_for_test(struct loop *); /* tests only */
+void loop_post_chain(struct loop *to, struct mail *first); /* several, linked by `next`, in this order */
+struct mail *loop_take_all_for_test(struct loop *);        /* tests only */
 
 /* Hooks run at the end of each turn that did anything, in the order added (e.g. the spool's commit). */
 void loop_on_turn_end(struct loop *, void (*fn)(void *ctx), void *ctx);
@@ -52,7 +53,7 @@ struct timer {
 	void (*fn)(void *ctx);
 	void *ctx;
 	uint64_t due_us; /* mono */
-	uint32_t slot;	 /* the heap's; 0 = not armed */
+	uint32_t slot;   /* the heap's; 0 = not armed */
 };
 void timer_init(struct timer *, void (*fn)(void *ctx), void *ctx);
 void timer_arm(struct loop *, struct timer *, uint64_t due_mono_us);
@@ -64,8 +65,8 @@ uint64_t loop_next_timer_us(struct loop *); /* due time of the earliest, UINT64_
 /*
  * workers - threads for calls that block (the disk role)
  *
- * work->run() is called on one of the threads; then `done` is posted to `reply`. With 0 threads (tests) run() is
- * called inside workers_do() and done is posted.
+ * work->run() is called on one of the threads; then `done` is posted to `reply`. With 0 threads (tests) run()
+ * is called inside workers_do() and done is posted.
  */
 struct workers;
 struct work {

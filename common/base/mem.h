@@ -1,11 +1,13 @@
 /*
  * mem - allocation that succeeds or ends the process
  *
- * Accepted mail is on disk and the MTA in front defers without us: ending is safe, carrying on half-way is not.
+ * Accepted mail is on disk and the MTA in front defers without us: ending is safe, carrying on half-way is
+ * not.
  */
 #ifndef BASE_MEM_H
 #define BASE_MEM_H
 
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,10 +18,11 @@ void *mem_array(void *old, size_t n, size_t size) __attribute__((returns_nonnull
 char *mem_strdup(const char *) __attribute__((malloc, returns_nonnull));
 char *mem_strndup(const char *, size_t) __attribute__((malloc, returns_nonnull));
 char *mem_printf(const char *fmt, ...) __attribute__((malloc, returns_nonnull, format(printf, 1, 2)));
+char *mem_vprintf(const char *fmt, va_list) __attribute__((malloc, returns_nonnull, format(printf, 1, 0)));
 /* free(*p); *p = NULL */
 void mem_free(void *pp);
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define array_len(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Bump allocator for objects with one lifetime. Everything goes with pool_free(). */

@@ -1,7 +1,8 @@
 /*
  * names - domains and mail addresses in the one form in which they are compared
  *
- * Follows    RFC 5321 4.1.2, 5890-5892 (libidn2), design section 6: local part as given (source route stripped),
+ * Follows    RFC 5321 4.1.2, 5890-5892 (libidn2), design section 6: local part as given (source route
+ * stripped),
  *            '@', domain in lower-case A-label form, without <>.
  * Threads    Pure functions.
  */
@@ -16,17 +17,19 @@
 
 #define DOMAIN_MAX 254 /* octets of a domain name as text, without a final dot */
 
-/* Lower case, U-labels to A-labels, one final dot removed; address literals keep "[...]" in lower case, tag "IPv6:".
- * False if it cannot be a domain (empty label, label over 63, total over 253, bytes that IDNA refuses). */
+/* Lower case, U-labels to A-labels, one final dot removed; address literals keep "[...]" in lower case, tag
+ * "IPv6:". False if it cannot be a domain (empty label, label over 63, total over 253, bytes that IDNA
+ * refuses). */
 bool domain_normalize(const char *raw, size_t len, char out[DOMAIN_MAX + 64], struct error *);
-/* Local part and domain of "<@route:local@domain>", "local@domain" or "local" as given; the LAST '@' outside quotes
- * splits. `domain_len` 0 = none. Points into raw. */
+/* Local part and domain of "<@route:local@domain>", "local@domain" or "local" as given; the LAST '@' outside
+ * quotes splits. `domain_len` 0 = none. Points into raw. */
 struct mailaddr {
 	const char *local, *domain;
 	size_t local_len, domain_len;
 };
 bool mailaddr_split(const char *raw, size_t len, struct mailaddr *);
-/* Appends the normal form. The null sender (<> or empty) appends nothing. A domain IDNA refuses is only lower-cased. */
+/* Appends the normal form. The null sender (<> or empty) appends nothing. A domain IDNA refuses is only
+ * lower-cased. */
 void mailaddr_normalize(const char *raw, size_t len, struct str *out);
 
 /* design 5: 1 to 64 bytes of printable ASCII without space : ; , / " ' */

@@ -3,8 +3,8 @@
  *
  * Purpose    Building text and bytes. `data` is always NUL-terminated (after str_init() too).
  * Ownership  str_free() frees; str_steal() hands the buffer to the caller (mem_free()).
- * Errors     With a `max` (bytes, 0 = none) the first append past it sets `failed` and leaves the text as it was;
- *            later appends do nothing. Ask once, at the end.
+ * Errors     With a `max` (bytes, 0 = none) the first append past it sets `failed` and leaves the text as it
+ * was; later appends do nothing. Ask once, at the end.
  */
 #ifndef BASE_STR_H
 #define BASE_STR_H
@@ -37,7 +37,8 @@ bool ascii_ieq_mem(const char *a, size_t na, const char *b, size_t nb);
 char ascii_lower(char);
 
 /*
- * cursor - reads foreign bytes within bounds; after the first failure everything returns 0/NULL and `failed` stays
+ * cursor - reads foreign bytes within bounds; after the first failure everything returns 0/NULL and `failed`
+ * stays
  */
 struct cursor {
 	const unsigned char *p, *end;
@@ -47,7 +48,7 @@ struct cursor {
 void cursor_init(struct cursor *, const void *, size_t);
 size_t cursor_left(const struct cursor *);
 unsigned cursor_u8(struct cursor *);
-unsigned cursor_u16(struct cursor *);		   /* little endian, as everything in the spool */
+unsigned cursor_u16(struct cursor *); /* little endian, as everything in the spool */
 unsigned cursor_u32(struct cursor *);
 unsigned long long cursor_u64(struct cursor *);
 const void *cursor_bytes(struct cursor *, size_t n); /* NULL if fewer are left */
