@@ -2,7 +2,8 @@
  * sockspec - where to listen or connect, as written in the configuration (design 5)
  *
  * `inet:HOST:PORT`, `inet:[::1]:PORT`, `unix:/path?mode=0660&group=postfix`, `systemd:NAME`. HOST is an IP
- * address or "localhost" or "*" (all, listen only).
+ * address or "localhost" (127.0.0.1) or "*" (all addresses of both families, listen only; addr.family is
+ * AF_UNSPEC then).
  */
 #ifndef BASE_SOCKSPEC_H
 #define BASE_SOCKSPEC_H
@@ -30,7 +31,8 @@ void sockspec_print(const struct sockspec *, struct str *);
 int sockspec_listen(const struct sockspec *, int backlog, int *fds, int max, struct error *);
 /* Blocking connect, for command line tools. Returns fd or -1. */
 int sockspec_connect(const struct sockspec *, struct error *);
-/* What libmilter's smfi_setconn() understands: "inet:port@host", "unix:/path". False for systemd. */
+/* What libmilter's smfi_setconn() understands: "inet:port@host", "inet6:port@host", "unix:/path". False for
+ * systemd. */
 bool sockspec_libmilter(const struct sockspec *, struct str *);
 /* Applies mode and group to the path of a Unix socket (libmilter makes its own). */
 bool sockspec_apply_mode(const struct sockspec *, struct error *);
