@@ -1,0 +1,138 @@
+/*
+ * A failure DSN: multipart/report with what a person reads, what a program reads (RFC 3464), and the header of the
+ * original. Nothing of the peer's goes in unchecked: replies and names are reduced to printable ASCII, so that no
+ * byte of theirs can end a line or a part.
+ */
+#include "report/dsn.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/names.h"
+
+#define DSN_LINE_MAX 900	     /* octets of one generated line; RFC 5321 4.5.3.1.6 allows 998 */
+#define DSN_HEADERS_MAX (32u << 10) /* octets of the original's header that are returned */
+
+/* Printable ASCII as it is, blanks for the rest; at most max octets. */
+static void add_safe(struct str *out, const char *text, size_t max)
+{
+	for (size_t i = 0; text[i] && i < max; i++)
+		str_add_char(out, text[i] >= 32 && text[i] < 127 ? text[i] : ' ');
+}
+
+static void add_field(struct str *out, const char *name, const char *prefix, const char *value)
+{
+	str_printf(out, "%s: %s", name, prefix);
+	add_safe(out, value, DSN_LINE_MAX);
+	str_add(out, "\r\n");
+}
+
+static bool header_is_8bit(const struct dsn *d)
+{
+	for (size_t i = 0; i < d->headers_len; i++)
+		if ((unsigned char)d->headers[i] > 127)
+			return true;
+	return false;
+}
+
+static void print_head(const struct dsn *d, const char *boundary, struct str *out)
+{
+	char date[TIME_TEXT_SIZE], id[ID_TEXT_SIZE];
+
+	str_printf(out, "Date: %s\r\n", time_print_rfc5322(d->now_wall_us, date));
+	str_add(out, "From: \"Mail Delivery System\" <");
+	add_safe(out, d->from, 320);
+	str_add(out, ">\r\nTo: <");
+	add_safe(out, d->original->sender, 320);
+	str_add(out, ">\r\nSubject: Undelivered mail returned to sender\r\n");
+	str_printf(out, "Message-ID: <%s.dsn@", id_print(d->dsn_id, id));
+	add_safe(out, d->reporting_mta, 255);
+	str_add(out, ">\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n");
+	str_printf(out, "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"%s\"\r\n\r\n",
+		boundary);
+}
+
+static void print_text(const struct dsn *d, const char *boundary, struct str *out)
+{
+	char date[TIME_TEXT_SIZE], id[ID_TEXT_SIZE];
+
+	str_printf(out, "--%s\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n", boundary);
+	str_add(out, "This is the mail system at host ");
+	add_safe(out, d->reporting_mta, 255);
+	str_printf(out, ".\r\n\r\nYour message of %s (id %s)\r\ncould not be delivered to:\r\n",
+		time_print_rfc5322(d->original->received_wall_us, date), id_print(d->original->id, id));
+	for (unsigned i = 0; i < d->n_recipients; i++) {
+		const struct dsn_recipient *r = &d->recipients[i];
+
+		str_add(out, "\r\n<");
+		add_safe(out, r->final_recipient, 320);
+		str_add(out, ">\r\n    ");
+		if (r->diagnostic_is_remote && r->remote_mta) {
+			str_add(out, "host ");
+			add_safe(out, r->remote_mta, 255);
+			str_add(out, " said: ");
+		}
+		add_safe(out, r->diagnostic ? r->diagnostic : r->status, 600);
+		str_add(out, "\r\n");
+	}
+	str_add(out, "\r\n");
+}
+
+static void print_status(const struct dsn *d, const char *boundary, struct str *out)
+{
+	char date[TIME_TEXT_SIZE];
+
+	str_printf(out, "--%s\r\nContent-Type: message/delivery-status\r\n\r\n", boundary);
+	if (d->original->envid)
+		add_field(out, "Original-Envelope-Id", "", d->original->envid);
+	add_field(out, "Reporting-MTA", "dns; ", d->reporting_mta);
+	str_printf(out, "Arrival-Date: %s\r\n", time_print_rfc5322(d->original->received_wall_us, date));
+	for (unsigned i = 0; i < d->n_recipients; i++) {
+		const struct dsn_recipient *r = &d->recipients[i];
+
+		str_add(out, "\r\n");
+		if (r->orcpt)
+			add_field(out, "Original-Recipient", "", r->orcpt);
+		add_field(out, "Final-Recipient", "rfc822; ", r->final_recipient);
+		add_field(out, "Action", "", r->action);
+		add_field(out, "Status", "", r->status);
+		if (r->diagnostic_is_remote && r->remote_mta)
+			add_field(out, "Remote-MTA", "dns; ", r->remote_mta);
+		if (r->diagnostic)
+			add_field(out, "Diagnostic-Code", r->diagnostic_is_remote ? "smtp; " : "x-bindpost; ",
+				r->diagnostic);
+		str_printf(out, "Last-Attempt-Date: %s\r\n", time_print_rfc5322(d->now_wall_us, date));
+	}
+	str_add(out, "\r\n");
+}
+
+/* The original's header up to a whole line within the bound; the empty line that ends it is ours. */
+static void print_headers(const struct dsn *d, const char *boundary, struct str *out)
+{
+	size_t len = d->headers_len < DSN_HEADERS_MAX ? d->headers_len : DSN_HEADERS_MAX;
+
+	while (len && d->headers[len - 1] != '\n')
+		len--;
+	str_printf(out, "--%s\r\nContent-Type: text/rfc822-headers%s\r\n\r\n", boundary,
+		header_is_8bit(d) ? "; charset=utf-8\r\nContent-Transfer-Encoding: 8bit" : "");
+	str_add_mem(out, d->headers, len);
+	if (len < 4 || memcmp(d->headers + len - 4, "\r\n\r\n", 4) != 0)
+		str_add(out, "\r\n");
+}
+
+void dsn_print(const struct dsn *d, struct str *out)
+{
+	char boundary[64];
+
+	/* the header cannot hold this: it is made of our id and the time of now */
+	snprintf(boundary, sizeof(boundary), "=_bindpost_%016" PRIx64 "_%" PRIx64, d->dsn_id, d->now_wall_us);
+	print_head(d, boundary, out);
+	str_printf(out, "This is a MIME-encapsulated message.\r\n\r\n");
+	print_text(d, boundary, out);
+	print_status(d, boundary, out);
+	if (d->headers)
+		print_headers(d, boundary, out);
+	str_printf(out, "--%s--\r\n", boundary);
+}
