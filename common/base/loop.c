@@ -376,10 +376,9 @@ uint64_t loop_next_timer_us(struct loop *loop)
 	return loop->timers.n > 0 ? loop->timers.entries[0].due_us : UINT64_MAX;
 }
 
-/* Those that were armed before we began: who arms itself for now has its turn in the next one. */
-static bool timers_run(struct loop *loop)
+/* Those that were armed before this turn: who arms itself for now has its turn in the next one. */
+static bool timers_run(struct loop *loop, uint64_t order)
 {
-	uint64_t order = loop->timers.armed;
 	struct timer *timer;
 	bool any = false;
 
@@ -452,24 +451,26 @@ static bool events_run(struct loop *loop, bool wait)
 	return event_base_get_max_events(loop->base, EVENT_BASE_COUNT_ACTIVE, 1) > 0 || any;
 }
 
+/* What this turn posts to itself or arms for now waits for the next one, so that nobody who posts in a circle
+ * keeps the others from their turn. */
 static bool turn(struct loop *loop, bool wait)
 {
+	uint64_t order = loop->timers.armed;
+	struct mail *own;
 	bool any;
 
 	wait = wait && may_sleep(loop);
 	forget_time(loop);
+	own = self_take(loop);
 	any = events_run(loop, wait);
-	if (timers_run(loop))
+	if (timers_run(loop, order))
 		any = true;
-	/* Both lists are taken before either is worked on: what they post waits for the next turn. */
-	struct mail *own = self_take(loop);
 	if (deliver(inbox_take(loop)))
 		any = true;
 	if (deliver(own))
 		any = true;
-	if (any)
-		for (size_t i = 0; i < loop->n_hooks; i++)
-			loop->hooks[i].fn(loop->hooks[i].ctx);
+	for (size_t i = 0; any && i < loop->n_hooks; i++)
+		loop->hooks[i].fn(loop->hooks[i].ctx);
 	outboxes_push(loop);
 	return any;
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -278,13 +279,33 @@ int sockspec_listen(const struct sockspec *spec, int backlog, int *fds, int max,
 	return fds[0] < 0 ? spec_failed(spec, -1, err) : 1;
 }
 
+/* A signal does not stop a connect; it only ends our waiting. */
+static bool connect_wait(int fd, const struct sockaddr *sa, socklen_t sa_len)
+{
+	struct pollfd pfd = {.fd = fd, .events = POLLOUT};
+	int code = 0;
+	socklen_t len = sizeof(code);
+
+	if (connect(fd, sa, sa_len) == 0)
+		return true;
+	if (errno != EINTR)
+		return false;
+	while (poll(&pfd, 1, -1) < 0)
+		if (errno != EINTR)
+			return false;
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &len) != 0)
+		return false;
+	errno = code;
+	return code == 0;
+}
+
 int sockspec_connect(const struct sockspec *spec, struct error *err)
 {
 	struct sockaddr_storage ss;
 	struct sockaddr_un un;
 	const struct sockaddr *sa = (struct sockaddr *)&ss;
 	socklen_t len;
-	int fd, rc;
+	int fd;
 
 	if (spec->type == SOCKSPEC_SYSTEMD ||
 	        (spec->type == SOCKSPEC_INET && spec->addr.family == AF_UNSPEC)) {
@@ -302,10 +323,7 @@ int sockspec_connect(const struct sockspec *spec, struct error *err)
 		(void)error_sys(err, "socket");
 		return spec_failed(spec, fd, err);
 	}
-	do
-		rc = connect(fd, sa, len);
-	while (rc != 0 && errno == EINTR);
-	if (rc == 0 || errno == EISCONN)
+	if (connect_wait(fd, sa, len))
 		return fd;
 	(void)error_sys(err, "connect");
 	return spec_failed(spec, fd, err);
