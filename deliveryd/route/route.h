@@ -24,7 +24,7 @@ struct route_addr {
 	uint16_t preference;
 	const char *mx;	     /* host name as in the MX record (normal form), or the domain, or the literal */
 	const char *unix_path; /* NULL */
-	bool secure;	     /* name and address came DNSSEC-signed */
+	bool secure;	     /* the address came DNSSEC-signed; the name did if mx_secure */
 };
 struct route {
 	atomic_uint refs;
@@ -59,7 +59,8 @@ struct router *router_new(struct loop *, struct dns *, struct rnd *, struct metr
 void router_set_prohibited(struct router *, const struct prohibited *); /* copied */
 void router_free(struct router **);
 struct route_query;
-/* use_ipv6 false: AAAA is not asked. done() once, never from inside. */
+/* use_ipv6 false: AAAA is asked only where nothing else is there, to tell "no address" from "IPv6 only" (transient);
+ * its addresses are not used. done() once, never from inside. */
 struct route_query *route_start(struct router *, const struct next_hop *, bool use_ipv6, route_done *, void *ctx);
 void route_cancel(struct route_query **);
 

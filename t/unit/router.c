@@ -1,0 +1,511 @@
+/* router - what becomes of each thing DNS may say about a next hop */
+#include "config.h"
+#include "t/lib/test.h"
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "route/route.h"
+#include "session/local_addrs.h"
+#include "t/lib/fake_dns.h"
+
+struct world {
+	struct fake_clock clock;
+	struct fake_rnd rnd;
+	struct loop *loop;
+	struct fake_dns *dns;
+	struct router *router;
+	/* the last answer */
+	unsigned n_done;
+	struct route *route;
+	struct outcome why;
+};
+
+static void setup(struct world *w)
+{
+	memset(w, 0, sizeof(*w));
+	fake_clock_init(&w->clock, 1700000000 * SECOND_US);
+	fake_rnd_init(&w->rnd, 7);
+	w->loop = loop_new("queue", &w->clock.clock);
+	w->dns = fake_dns_new(w->loop);
+	w->router = router_new(w->loop, fake_dns_dns(w->dns), &w->rnd.rnd, NULL);
+}
+
+static void teardown(struct world *w)
+{
+	assert_int_equal(fake_dns_open(w->dns), 0);
+	route_unref(&w->route);
+	router_free(&w->router);
+	fake_dns_free(&w->dns);
+	loop_free(&w->loop);
+}
+
+static void on_route(void *ctx, struct route *route, const struct outcome *why)
+{
+	struct world *w = ctx;
+
+	w->n_done++;
+	route_unref(&w->route);
+	w->route = route;
+	assert_true((route == NULL) == (why != NULL));
+	if (why)
+		w->why = *why;
+}
+
+static void run(struct world *w)
+{
+	while (loop_step(w->loop))
+		;
+}
+
+static void ask(struct world *w, enum next_hop_type type, const char *name, bool use_ipv6)
+{
+	struct next_hop hop = {.type = type, .name = name, .port = 25};
+	unsigned before = w->n_done;
+
+	assert_non_null(route_start(w->router, &hop, use_ipv6, on_route, w));
+	assert_int_equal(w->n_done, before); /* never from inside */
+	run(w);
+	assert_int_equal(w->n_done, before + 1);
+}
+
+static void script(struct world *w, const char *lines)
+{
+	char *copy = mem_strdup(lines), *save = NULL;
+	struct error err;
+
+	for (char *line = strtok_r(copy, ";", &save); line; line = strtok_r(NULL, ";", &save))
+		if (!fake_dns_script(w->dns, line, &err))
+			fail_msg("%s", err.text);
+	mem_free(&copy);
+}
+
+/* "10 mx1 192.0.2.1:25, 20 mx2 ...": sorted within a preference, since that order is by chance */
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static char *print_route(const struct route *r)
+{
+	struct str s;
+	char *lines[512], ip[ADDR_TEXT_SIZE];
+	unsigned last = 0;
+
+	str_init(&s);
+	for (unsigned i = 0; i < r->n; i++) {
+		assert_true(r->addrs[i].preference >= last);
+		last = r->addrs[i].preference;
+		lines[i] = mem_printf(
+		        "%05u %s %s", last, r->addrs[i].mx, addr_print_port(&r->addrs[i].addr, ip));
+	}
+	qsort(lines, r->n, sizeof(*lines), by_text);
+	for (unsigned i = 0; i < r->n; i++) {
+		str_printf(&s, "%s%s", i ? ", " : "",
+		        lines[i] + strspn(lines[i], "0") -
+		                (lines[i][5] == ' ' && strspn(lines[i], "0") == 5));
+		mem_free(&lines[i]);
+	}
+	return str_steal(&s);
+}
+
+struct routing_case {
+	const char *what, *dns;
+	enum next_hop_type type;
+	const char *name;
+	bool no_ipv6;
+	const char *expect; /* route, or "CODE ENHANCED" */
+	const char *says;   /* in the text of a failure */
+};
+
+static const struct routing_case cases[] = {
+        {"MX with A and AAAA",
+                "mx d.test 10 mx1.d.test;addr mx1.d.test 192.0.2.1;addr mx1.d.test 2001:db8::1",
+                NEXT_HOP_DOMAIN, "d.test", false,
+                "10 mx1.d.test 192.0.2.1:25, 10 mx1.d.test [2001:db8::1]:25", NULL},
+        {"preferences", "mx d.test 20 b.test;mx d.test 10 a.test;addr a.test 192.0.2.1;addr b.test 192.0.2.2",
+                NEXT_HOP_DOMAIN, "d.test", false, "10 a.test 192.0.2.1:25, 20 b.test 192.0.2.2:25", NULL},
+        {"use_ipv6 off", "mx d.test 10 a.test;addr a.test 192.0.2.1;addr a.test 2001:db8::1", NEXT_HOP_DOMAIN,
+                "d.test", true, "10 a.test 192.0.2.1:25", NULL},
+        {"implicit MX", "addr d.test 192.0.2.1", NEXT_HOP_DOMAIN, "d.test", false, "0 d.test 192.0.2.1:25",
+                NULL},
+        {"implicit MX, IPv6 only", "addr d.test 2001:db8::1", NEXT_HOP_DOMAIN, "d.test", false,
+                "0 d.test [2001:db8::1]:25", NULL},
+        {"implicit MX, IPv6 only, switched off", "addr d.test 2001:db8::1", NEXT_HOP_DOMAIN, "d.test", true,
+                "451 4.4.3", "use_ipv6"},
+        {"nothing, use_ipv6 off", "nodata d.test", NEXT_HOP_DOMAIN, "d.test", true, "550 5.4.4", "neither"},
+        {"NXDOMAIN", "", NEXT_HOP_DOMAIN, "d.test", false, "550 5.1.2", "NXDOMAIN"},
+        {"null MX", "mx d.test null;addr d.test 192.0.2.1", NEXT_HOP_DOMAIN, "d.test", false, "556 5.1.10",
+                "null MX"},
+        {"null MX beside another", "mx d.test null;mx d.test 10 a.test;addr a.test 192.0.2.1",
+                NEXT_HOP_DOMAIN, "d.test", false, "10 a.test 192.0.2.1:25", NULL},
+        {"no MX, no address", "nodata d.test", NEXT_HOP_DOMAIN, "d.test", false, "550 5.4.4", "neither"},
+        {"MX query fails", "addr d.test 192.0.2.1;servfail d.test mx", NEXT_HOP_DOMAIN, "d.test", false,
+                "451 4.4.3", "d.test: MX: SERVFAIL from 192.0.2.53:53"},
+        {"no MX, A fails", "nodata d.test mx;servfail d.test a", NEXT_HOP_DOMAIN, "d.test", false,
+                "451 4.4.3", "SERVFAIL"},
+        {"no MX, AAAA fails, no A", "nodata d.test;servfail d.test aaaa", NEXT_HOP_DOMAIN, "d.test", false,
+                "451 4.4.3", "SERVFAIL"},
+        {"AAAA fails, A is there", "mx d.test 10 a.test;addr a.test 192.0.2.1;servfail a.test aaaa",
+                NEXT_HOP_DOMAIN, "d.test", false, "10 a.test 192.0.2.1:25", NULL},
+        {"every MX host is NXDOMAIN", "mx d.test 10 a.test;mx d.test 20 b.test", NEXT_HOP_DOMAIN, "d.test",
+                false, "550 5.4.4", "none of its mail hosts"},
+        {"one NXDOMAIN, one SERVFAIL", "mx d.test 10 a.test;mx d.test 20 b.test;servfail b.test",
+                NEXT_HOP_DOMAIN, "d.test", false, "451 4.4.3", "b.test"},
+        {"one NXDOMAIN, one without address", "mx d.test 10 a.test;mx d.test 20 b.test;nodata b.test",
+                NEXT_HOP_DOMAIN, "d.test", false, "451 4.4.3", "b.test has no address"},
+        {"one MX host fails, the other is used",
+                "mx d.test 10 a.test;mx d.test 20 b.test;servfail a.test;addr b.test 192.0.2.2",
+                NEXT_HOP_DOMAIN, "d.test", false, "20 b.test 192.0.2.2:25", NULL},
+        {"MX is a dotted quad", "mx d.test 10 192.0.2.7", NEXT_HOP_DOMAIN, "d.test", false,
+                "10 192.0.2.7 192.0.2.7:25", NULL},
+        {"same address under two hosts: once, at its best",
+                "mx d.test 20 b.test;mx d.test 10 a.test;addr a.test 192.0.2.1;addr b.test 192.0.2.1",
+                NEXT_HOP_DOMAIN, "d.test", false, "10 a.test 192.0.2.1:25", NULL},
+        {"literal", "", NEXT_HOP_DOMAIN, "[192.0.2.5]", false, "0 192.0.2.5 192.0.2.5:25", NULL},
+        {"IPv6 literal", "", NEXT_HOP_DOMAIN, "[IPv6:2001:db8::5]", false, "0 2001:db8::5 [2001:db8::5]:25",
+                NULL},
+        {"IPv6 literal, switched off", "", NEXT_HOP_DOMAIN, "[IPv6:2001:db8::5]", true, "451 4.4.3",
+                "use_ipv6"},
+        {"bad literal", "", NEXT_HOP_DOMAIN, "[300.1.1.1]", false, "451 4.4.3", NULL},
+        {"literal not closed", "", NEXT_HOP_DOMAIN, "[192.0.2.1", false, "451 4.4.3", NULL},
+        {"empty literal", "", NEXT_HOP_DOMAIN, "[]", false, "451 4.4.3", NULL},
+        {"control bytes in the name", "", NEXT_HOP_DOMAIN, "d\r\n.test", false, "451 4.4.3", "\\x0d\\x0a"},
+        {"empty name", "", NEXT_HOP_DOMAIN, "", false, "451 4.4.3", NULL},
+        {"gateway by MX", "mx g.test 10 a.test;addr a.test 192.0.2.1;addr g.test 192.0.2.9", NEXT_HOP_GATEWAY,
+                "g.test", false, "10 a.test 192.0.2.1:25", NULL},
+        {"gateway by A", "addr g.test 192.0.2.9", NEXT_HOP_GATEWAY, "g.test", false, "0 g.test 192.0.2.9:25",
+                NULL},
+        {"gateway with port", "mx g.test 10 a.test;addr a.test 192.0.2.1", NEXT_HOP_GATEWAY, "G.test:2525",
+                false, "10 a.test 192.0.2.1:2525", NULL},
+        {"gateway address", "", NEXT_HOP_GATEWAY, "10.10.10.20", false, "0 10.10.10.20 10.10.10.20:25", NULL},
+        {"gateway address with port", "", NEXT_HOP_GATEWAY, "10.10.10.20:587", false,
+                "0 10.10.10.20 10.10.10.20:587", NULL},
+        {"gateway [v6]:port", "", NEXT_HOP_GATEWAY, "[2001:db8::2]:2525", false,
+                "0 2001:db8::2 [2001:db8::2]:2525", NULL},
+        {"gateway bare v6", "", NEXT_HOP_GATEWAY, "2001:db8::2", false, "0 2001:db8::2 [2001:db8::2]:25",
+                NULL},
+        {"gateway [v4]", "", NEXT_HOP_GATEWAY, "[10.10.10.20]:2525", false, "0 10.10.10.20 10.10.10.20:2525",
+                NULL},
+        {"gateway with bad port", "", NEXT_HOP_GATEWAY, "g.test:70000", false, "451 4.4.3", "port"},
+        {"gateway NXDOMAIN", "", NEXT_HOP_GATEWAY, "g.test", false, "451 4.4.3",
+                "gateway g.test does not exist"},
+        {"gateway null MX", "mx g.test null", NEXT_HOP_GATEWAY, "g.test", false, "451 4.4.3", "null MX"},
+        {"gateway without anything", "nodata g.test", NEXT_HOP_GATEWAY, "g.test", false, "451 4.4.3", NULL},
+        {"gateway's hosts NXDOMAIN", "mx g.test 10 a.test", NEXT_HOP_GATEWAY, "g.test", false, "451 4.4.3",
+                NULL},
+        {"gateway SERVFAIL", "servfail g.test", NEXT_HOP_GATEWAY, "g.test", false, "451 4.4.3", "SERVFAIL"},
+};
+
+static void routes_as_listed(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < array_len(cases); i++) {
+		const struct routing_case *c = &cases[i];
+		struct world w;
+		char *got;
+
+		setup(&w);
+		script(&w, c->dns);
+		ask(&w, c->type, c->name, !c->no_ipv6);
+		got = w.route ? print_route(w.route) : mem_printf("%d %s", w.why.code, w.why.enhanced);
+		if (strcmp(got, c->expect) != 0)
+			fail_msg("%s: expected %s, got %s (%s)", c->what, c->expect, got, w.why.reply);
+		if (!w.route) {
+			assert_true(w.why.ours);
+			assert_int_equal(w.why.state, STATE_RESOLVE);
+			assert_int_equal(
+			        w.why.class, w.why.code / 100 == 5 ? OUTCOME_PERMANENT : OUTCOME_TRANSIENT);
+			if (c->says && !strstr(w.why.reply, c->says))
+				fail_msg("%s: \"%s\" not in \"%s\"", c->what, c->says, w.why.reply);
+		}
+		mem_free(&got);
+		teardown(&w);
+	}
+}
+
+static struct addr_net net(const char *text)
+{
+	struct addr_net n;
+
+	assert_true(addr_net_parse(text, &n, NULL));
+	return n;
+}
+
+static struct addr addr(const char *text)
+{
+	struct addr a;
+
+	assert_true(addr_parse_port(text, 0, &a, NULL));
+	return a;
+}
+
+static void prohibited_addresses_are_left_out(void **state)
+{
+	static const struct routing_case table[] = {
+	        {"one of two", "mx d.test 10 a.test;addr a.test 127.0.0.1;addr a.test 192.0.2.1",
+	                NEXT_HOP_DOMAIN, "d.test", false, "10 a.test 192.0.2.1:25", NULL},
+	        {"all", "mx d.test 10 a.test;addr a.test 127.0.0.1;addr a.test ::1", NEXT_HOP_DOMAIN,
+	                "d.test", false, "551 5.4.6", "prohibited"},
+	        {"as mapped IPv6", "mx d.test 10 a.test;addr a.test ::ffff:127.0.0.1", NEXT_HOP_DOMAIN,
+	                "d.test", false, "551 5.4.6", "prohibited address 127.0.0.1"},
+	        {"unspecified", "addr d.test 0.0.0.0;addr d.test ::", NEXT_HOP_DOMAIN, "d.test", false,
+	                "551 5.4.6", NULL},
+	        {"own", "addr d.test 198.51.100.1", NEXT_HOP_DOMAIN, "d.test", false, "551 5.4.6", NULL},
+	        {"all that resolve, but one does not",
+	                "mx d.test 10 a.test;mx d.test 10 b.test;addr a.test 127.0.0.1;servfail b.test",
+	                NEXT_HOP_DOMAIN, "d.test", false, "451 4.4.3", "b.test"},
+	        {"literal", "", NEXT_HOP_DOMAIN, "[127.0.0.1]", false, "551 5.4.6", NULL},
+	        {"literal, mapped", "", NEXT_HOP_DOMAIN, "[IPv6:::ffff:127.0.0.1]", false, "551 5.4.6", NULL},
+	        {"dotted quad as MX", "mx d.test 10 127.0.0.1", NEXT_HOP_DOMAIN, "d.test", false, "551 5.4.6",
+	                NULL},
+	        {"a gateway may be inside", "addr g.test 127.0.0.1", NEXT_HOP_GATEWAY, "g.test", false,
+	                "0 g.test 127.0.0.1:25", NULL},
+	        {"a gateway that is our own listener", "", NEXT_HOP_GATEWAY, "127.0.0.1:2424", false,
+	                "451 4.4.6", "listener"},
+	        {"our listener on all addresses", "addr g.test 198.51.100.1", NEXT_HOP_GATEWAY, "g.test:2525",
+	                false, "451 4.4.6", "198.51.100.1:2525"},
+	        {"the same port elsewhere is not ours", "addr g.test 198.51.100.2", NEXT_HOP_GATEWAY,
+	                "g.test:2525", false, "0 g.test 198.51.100.2:2525", NULL},
+	        {"the unspecified address reaches loopback", "", NEXT_HOP_GATEWAY, "0.0.0.0:2424", false,
+	                "451 4.4.6", NULL},
+	        {"loopback reaches a listener on all", "", NEXT_HOP_GATEWAY, "127.0.0.9:2525", false,
+	                "451 4.4.6", NULL},
+	};
+	struct addr_net nets[] = {net("127.0.0.0/8"), net("::1"), net("0.0.0.0"), net("::")};
+	struct addr listeners[] = {addr("127.0.0.1:2424"), addr("0.0.0.0:2525")}, own = addr("198.51.100.1");
+	struct local_addrs *local = local_addrs_fake();
+	struct prohibited p = {nets, array_len(nets), true, listeners, array_len(listeners), local};
+
+	(void)state;
+	local_addrs_fake_set(local, &own, true);
+	for (size_t i = 0; i < array_len(table); i++) {
+		struct world w;
+		char *got;
+
+		setup(&w);
+		router_set_prohibited(w.router, &p);
+		script(&w, table[i].dns);
+		ask(&w, table[i].type, table[i].name, true);
+		got = w.route ? print_route(w.route) : mem_printf("%d %s", w.why.code, w.why.enhanced);
+		if (strcmp(got, table[i].expect) != 0)
+			fail_msg("%s: expected %s, got %s (%s)", table[i].what, table[i].expect, got,
+			        w.why.reply);
+		if (table[i].says && !strstr(w.why.reply, table[i].says))
+			fail_msg("%s: \"%s\" not in \"%s\"", table[i].what, table[i].says, w.why.reply);
+		mem_free(&got);
+		teardown(&w);
+	}
+	local_addrs_free(&local);
+}
+
+/* prohibited_hosts: []: only our own listeners count */
+static void nothing_prohibited_but_own_listeners(void **state)
+{
+	struct addr listeners[] = {addr("127.0.0.1:25")};
+	struct prohibited p = {NULL, 0, false, listeners, 1, NULL};
+	struct world w;
+
+	(void)state;
+	setup(&w);
+	router_set_prohibited(w.router, &p);
+	script(&w, "mx d.test 10 a.test;addr a.test 127.0.0.2;mx e.test 10 b.test;addr b.test 127.0.0.1");
+	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	assert_non_null(w.route);
+	ask(&w, NEXT_HOP_DOMAIN, "e.test", true);
+	assert_null(w.route);
+	assert_int_equal(w.why.class, OUTCOME_PERMANENT);
+	assert_string_equal(w.why.enhanced, "5.4.6");
+	teardown(&w);
+}
+
+static void equal_preference_is_shuffled(void **state)
+{
+	unsigned first[4] = {0};
+	struct world w;
+
+	(void)state;
+	setup(&w);
+	script(&w, "mx d.test 10 m.test;mx d.test 20 last.test;addr last.test 192.0.2.99");
+	script(&w, "addr m.test 192.0.2.0;addr m.test 192.0.2.1;addr m.test 192.0.2.2;addr m.test 192.0.2.3");
+	for (int i = 0; i < 4000; i++) {
+		ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+		assert_int_equal(w.route->n, 5);
+		assert_int_equal(w.route->addrs[4].addr.ip[3], 99);
+		first[w.route->addrs[0].addr.ip[3]]++;
+	}
+	for (int i = 0; i < 4; i++)
+		assert_in_range(first[i], 850, 1150);
+	teardown(&w);
+}
+
+static void aaaa_is_not_asked_without_ipv6(void **state)
+{
+	struct world w;
+
+	(void)state;
+	setup(&w);
+	script(&w, "mx d.test 10 a.test;addr a.test 192.0.2.1;addr e.test 192.0.2.2");
+	ask(&w, NEXT_HOP_DOMAIN, "d.test", false);
+	ask(&w, NEXT_HOP_DOMAIN, "e.test", false);
+	assert_int_equal(fake_dns_asked(w.dns, "a.test", DNS_AAAA), 0);
+	assert_int_equal(fake_dns_asked(w.dns, "e.test", DNS_AAAA), 0);
+	teardown(&w);
+}
+
+static uint64_t lifetime_s(const struct world *w)
+{
+	return (w->route->expires_mono_us - w->clock.mono) / SECOND_US;
+}
+
+static void expires_with_the_shortest_ttl(void **state)
+{
+	struct world w;
+
+	(void)state;
+	setup(&w);
+	script(&w, "mx d.test 10 a.test;mx d.test 10 b.test;addr a.test 192.0.2.1;addr b.test 192.0.2.2;");
+	script(&w, "ttl d.test 3600;ttl a.test 600;ttl b.test 120");
+	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	assert_int_equal(lifetime_s(&w), 120);
+	script(&w, "ttl b.test 0");
+	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	assert_int_equal(lifetime_s(&w), 5);
+	script(&w, "ttl b.test 900000;ttl a.test 900000;ttl d.test 900000");
+	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	assert_int_equal(lifetime_s(&w), 86400);
+	script(&w, "servfail b.test");
+	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	assert_int_equal(lifetime_s(&w), 60);
+	teardown(&w);
+}
+
+static void says_what_was_signed(void **state)
+{
+	struct world w;
+
+	(void)state;
+	setup(&w);
+	script(&w, "mx d.test 10 a.test;addr a.test 192.0.2.1;mx e.test 10 a.test");
+	fake_dns_authentic(w.dns, "d.test", true);
+	fake_dns_authentic(w.dns, "a.test", true);
+	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	assert_true(w.route->mx_secure && w.route->addrs[0].secure);
+	ask(&w, NEXT_HOP_DOMAIN, "e.test", true);
+	assert_false(w.route->mx_secure);
+	assert_true(w.route->addrs[0].secure);
+	teardown(&w);
+}
+
+static void cancel_at_any_moment(void **state)
+{
+	struct next_hop hops[] = {{NEXT_HOP_DOMAIN, "d.test", 25}, {NEXT_HOP_DOMAIN, "[192.0.2.1]", 25}};
+
+	(void)state;
+	for (size_t h = 0; h < array_len(hops); h++)
+		for (int steps = 0; steps < 4; steps++) {
+			struct world w;
+			struct route_query *q;
+
+			setup(&w);
+			script(&w, "mx d.test 10 a.test;mx d.test 20 b.test;addr a.test 192.0.2.1;addr "
+			           "b.test 192.0.2.2;delay b.test 5");
+			q = route_start(w.router, &hops[h], true, on_route, &w);
+			for (int i = 0; i < steps; i++)
+				loop_step(w.loop);
+			if (w.n_done == 0)
+				route_cancel(&q);
+			run(&w);
+			fake_clock_advance(&w.clock, SECOND_US);
+			run(&w);
+			assert_true(w.n_done == 0 || h == 1);
+			teardown(&w);
+		}
+}
+
+struct pair {
+	struct world *w;
+	struct route_query *other;
+};
+
+static void cancel_the_other(void *ctx, struct route *route, const struct outcome *why)
+{
+	struct pair *p = ctx;
+
+	on_route(p->w, route, why);
+	route_cancel(&p->other);
+}
+
+static void cancel_from_inside_a_callback(void **state)
+{
+	struct next_hop hop = {NEXT_HOP_DOMAIN, "d.test", 25}, slow = {NEXT_HOP_DOMAIN, "slow.test", 25};
+	struct world w;
+	struct pair p = {&w, NULL};
+
+	(void)state;
+	setup(&w);
+	script(&w, "addr d.test 192.0.2.1;addr slow.test 192.0.2.2;delay slow.test 100");
+	p.other = route_start(w.router, &slow, true, on_route, &w);
+	route_start(w.router, &hop, true, cancel_the_other, &p);
+	run(&w);
+	assert_int_equal(w.n_done, 1);
+	assert_null(p.other);
+	fake_clock_advance(&w.clock, SECOND_US);
+	run(&w);
+	assert_int_equal(w.n_done, 1);
+	teardown(&w);
+}
+
+static void a_route_is_counted(void **state)
+{
+	struct world w;
+	struct route *mine;
+
+	(void)state;
+	setup(&w);
+	script(&w, "addr d.test 192.0.2.1");
+	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	mine = route_ref(w.route);
+	route_unref(&w.route);
+	assert_null(w.route);
+	assert_string_equal(mine->addrs[0].mx, "d.test");
+	route_unref(&mine);
+	route_unref(&mine);
+	teardown(&w);
+}
+
+static void huge_answers_are_bounded(void **state)
+{
+	struct world w;
+	char name[64], ip[64];
+
+	(void)state;
+	setup(&w);
+	for (int i = 0; i < 100; i++) {
+		snprintf(name, sizeof(name), "m%d.test", i);
+		fake_dns_mx(w.dns, "d.test", (unsigned)i, name);
+		for (int j = 0; j < 100; j++) {
+			snprintf(ip, sizeof(ip), "10.1.%d.%d", i, j);
+			fake_dns_addr(w.dns, name, ip);
+		}
+	}
+	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	assert_int_equal(w.route->n, 500);
+	assert_int_equal(w.route->addrs[0].preference, 0);
+	assert_int_equal(w.route->addrs[499].preference, 4);
+	teardown(&w);
+}
+
+static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(routes_as_listed),
+        cmocka_unit_test(prohibited_addresses_are_left_out),
+        cmocka_unit_test(nothing_prohibited_but_own_listeners),
+        cmocka_unit_test(equal_preference_is_shuffled),
+        cmocka_unit_test(aaaa_is_not_asked_without_ipv6),
+        cmocka_unit_test(expires_with_the_shortest_ttl),
+        cmocka_unit_test(says_what_was_signed),
+        cmocka_unit_test(cancel_at_any_moment),
+        cmocka_unit_test(cancel_from_inside_a_callback),
+        cmocka_unit_test(a_route_is_counted),
+        cmocka_unit_test(huge_answers_are_bounded),
+};
+TEST_MAIN("router", tests)
