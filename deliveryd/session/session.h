@@ -1,14 +1,14 @@
 /*
  * session - one outgoing connection: SMTP, ESMTP or LMTP client
  *
- * Purpose    Connects from the binding's address to one MX address, says EHLO, sends jobs, reports per recipient.
- *            It knows no queue and no limit: the queue picked the address and holds the leases.
- * Ownership  session_open() takes the session_open struct; jobs belong to the session from session_job() until
+ * Purpose    Connects from the binding's address to one MX address, says EHLO, sends jobs, reports per
+ * recipient. It knows no queue and no limit: the queue picked the address and holds the leases. Ownership
+ * session_open() takes the session_open struct; jobs belong to the session from session_job() until
  *            on_job_done(). Profile and message references are shared.
- * Threads    The session lives on a net loop; session_open(), session_job(), session_quit() post mail to it from the
- *            queue's loop; the callbacks in struct session_owner are run on the queue's loop.
- * Order      on_ready (once, connected and EHLO done) - then for each job: on_want (end of data is about to be sent: the
- *            next job may be given) and on_job_done - at last on_closed, exactly once, after every job has come back.
+ * Threads    The session lives on a net loop; session_open(), session_job(), session_quit() post mail to it
+ * from the queue's loop; the callbacks in struct session_owner are run on the queue's loop. Order on_ready
+ * (once, connected and EHLO done) - then for each job: on_want (end of data is about to be sent: the next job
+ * may be given) and on_job_done - at last on_closed, exactly once, after every job has come back.
  */
 #ifndef SESSION_SESSION_H
 #define SESSION_SESSION_H
@@ -21,14 +21,14 @@
 #include "session/outcome.h"
 #include "spool/body.h"
 
-struct session;	    /* handle, valid until on_closed has run */
+struct session;     /* handle, valid until on_closed has run */
 struct session_net; /* a net loop's sessions */
 struct local_addrs; /* session/local_addrs.h: this machine's addresses, by netlink */
 
 /* What a connection turned out to be; events print it. */
 struct session_facts {
 	struct addr source, peer; /* getsockname(), getpeername(); AF_UNSPEC before connect */
-	const char *mx, *ehlo;	  /* host name connected to; EHLO name used */
+	const char *mx, *ehlo;    /* host name connected to; EHLO name used */
 	const char *tls_version, *tls_cipher, *tls_verified, *tls_sni; /* NULL = clear */
 	bool tls_resumed;
 };
@@ -37,56 +37,62 @@ struct session_job {
 	struct mail mail; /* the session's while under way */
 	/* set by the queue */
 	uint64_t message_id;
-	uint64_t ref;		      /* the queue's own handle */
-	const char *sender;	      /* owned by the job's memory (see job_free) */
-	uint32_t flags;		      /* enum message_flags */
+	uint64_t ref;       /* the queue's own handle */
+	const char *sender; /* owned by the job's memory (see job_free) */
+	uint32_t flags;     /* enum message_flags */
 	uint64_t body_size;
-	struct body *body;	      /* owns a reference; NULL = read back by id */
+	struct body *body; /* owns a reference; NULL = read back by id */
 	uint32_t n_recipients;
 	const char **recipients;
 	/* set by the session */
-	struct outcome *outcomes;     /* n_recipients; allocated by the session, freed by session_job_free() */
-	bool begun;		      /* MAIL was sent: false = nothing happened, costs no retry */
-	bool connection_lost;	      /* class is due to the connection (421, loss): next MX at once */
+	struct outcome *outcomes; /* n_recipients; allocated by the session, freed by session_job_free() */
+	bool begun;               /* MAIL was sent: false = nothing happened, costs no retry */
+	bool connection_lost;     /* class is due to the connection (421, loss): next MX at once */
 	uint64_t done_mono_us;
 	struct session *session;
-	void *mem;		      /* owns sender and recipients; mem_free()d */
+	void *mem; /* owns sender and recipients; mem_free()d */
 };
 void session_job_free(struct session_job **);
 
 struct session_owner { /* callbacks, on owner_loop */
 	void (*on_ready)(void *ctx, struct session *, const struct session_facts *);
 	void (*on_want)(void *ctx, struct session *);
-	void (*on_job_done)(void *ctx, struct session *, struct session_job *takes, const struct session_facts *);
-	/* why: OUTCOME_OK = closed in good order (QUIT, idle); else what went wrong and where. delivered: transactions
-	 * completed in it. The peer's close has been read (or reset 5 s after QUIT): leases may be freed. */
+	void (*on_job_done)(
+	        void *ctx, struct session *, struct session_job *takes, const struct session_facts *);
+	/* why: OUTCOME_OK = closed in good order (QUIT, idle); else what went wrong and where. delivered:
+	 * transactions completed in it. The peer's close has been read (or reset 5 s after QUIT): leases may
+	 * be freed. */
 	void (*on_closed)(void *ctx, struct session *, const struct outcome *why, uint32_t delivered,
-		const struct session_facts *);
+	        const struct session_facts *);
 };
 
 struct session_open {
-	struct addr peer;	    /* with port */
-	const char *mx;		    /* host name, for EHLO-independent uses (TLS, events); copied */
-	const char *unix_path;	    /* lmtp:unix: NULL otherwise; copied */
-	struct addr source;	    /* AF_UNSPEC only for any_source and for DSNs to notify.via */
+	struct addr peer;      /* with port */
+	const char *mx;        /* host name, for EHLO-independent uses (TLS, events); copied */
+	const char *unix_path; /* lmtp:unix: NULL otherwise; copied */
+	struct addr source;    /* AF_UNSPEC only for any_source and for DSNs to notify.via */
 	bool any_source;
-	const char *binding;	    /* copied */
-	struct profile *profile;    /* shared */
-	struct session_job *first;  /* may be NULL; takes */
+	const char *binding;       /* copied */
+	struct profile *profile;   /* shared */
+	struct session_job *first; /* may be NULL; takes */
 	struct loop *owner_loop;
 	const struct session_owner *owner;
 	void *ctx;
 };
 
-struct session_net *session_net_new(struct loop *net_loop, struct spool *, struct local_addrs *, struct metrics *,
-	const char *hostname);
+struct session_net *session_net_new(
+        struct loop *net_loop, struct spool *, struct local_addrs *, struct metrics *, const char *hostname);
 void session_net_free(struct session_net **); /* no session open any more */
-/* Stopping: sessions before MAIL quit; running transactions get until deadline; past end of data they wait on. */
-void session_net_stop(struct session_net *, uint64_t transaction_deadline_mono_us, uint64_t final_deadline_mono_us);
+/* Stopping: sessions before MAIL quit; running transactions get until deadline; past end of data they wait
+ * on. */
+void session_net_stop(
+        struct session_net *, uint64_t transaction_deadline_mono_us, uint64_t final_deadline_mono_us);
 
 struct session *session_open(struct session_net *, const struct session_open *);
-void session_job(struct session *, struct session_job *takes); /* after on_want or on_ready; else it comes back not begun */
-void session_no_job(struct session *);			       /* the answer to on_want when there is none: stay idle up to idle_timeout */
-void session_quit(struct session *);			       /* finish the running job, QUIT, close */
+void session_job(struct session *,
+        struct session_job *takes); /* after on_want or on_ready; else it comes back not begun */
+void session_no_job(
+        struct session *); /* the answer to on_want when there is none: stay idle up to idle_timeout */
+void session_quit(struct session *); /* finish the running job, QUIT, close */
 
 #endif

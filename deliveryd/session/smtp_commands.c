@@ -1,0 +1,128 @@
+#include "session/smtp_commands.h"
+
+#include <assert.h>
+#include <string.h>
+#include "base/mem.h"
+
+static const struct {
+	const char *keyword;
+	enum smtp_extension extension;
+} known[] = {
+        {"PIPELINING", SMTP_EXT_PIPELINING},
+        {"SIZE", SMTP_EXT_SIZE},
+        {"8BITMIME", SMTP_EXT_8BITMIME},
+        {"SMTPUTF8", SMTP_EXT_SMTPUTF8},
+        {"STARTTLS", SMTP_EXT_STARTTLS},
+};
+
+/* RFC 1870 6.1: SIZE [SP 1*20DIGIT]. What is no number counts as none, past 2^64 too. */
+static uint64_t parse_size(const char *p, const char *end)
+{
+	uint64_t value = 0;
+
+	while (p < end && (*p == ' ' || *p == '='))
+		p++;
+	for (; p < end && *p >= '0' && *p <= '9'; p++) {
+		if (value > (UINT64_MAX - 9) / 10)
+			return 0;
+		value = value * 10 + (uint64_t)(*p - '0');
+	}
+	return p == end || *p == ' ' ? value : 0;
+}
+
+void smtp_offer_line(struct smtp_offer *offer, const char *raw, size_t len)
+{
+	size_t word = 0, i;
+
+	while (len > 0 && (raw[len - 1] == ' ' || raw[len - 1] == '\t'))
+		len--;
+	/* '=' for the sake of old servers ("AUTH=LOGIN") */
+	while (word < len && raw[word] != ' ' && raw[word] != '\t' && raw[word] != '=')
+		word++;
+	for (i = 0; i < array_len(known); i++) {
+		if (!ascii_ieq_mem(raw, word, known[i].keyword, strlen(known[i].keyword)))
+			continue;
+		offer->extensions |= known[i].extension;
+		if (known[i].extension == SMTP_EXT_SIZE)
+			offer->max_size = parse_size(raw + word, raw + len);
+	}
+}
+
+bool smtp_address_is_ascii(const char *address)
+{
+	const unsigned char *p = (const unsigned char *)address;
+
+	while (*p != '\0' && *p < 128)
+		p++;
+	return *p == '\0';
+}
+
+/* Outside quotes nothing that could end the path or begin a parameter; nowhere a control byte. */
+bool smtp_address_ok(const char *address, bool utf8)
+{
+	bool quoted = false;
+	const unsigned char *p;
+
+	for (p = (const unsigned char *)address; *p != '\0'; p++) {
+		if (*p < ' ' || *p == 127 || (*p > 127 && !utf8))
+			return false;
+		if (quoted && *p == '\\') {
+			p++;
+			if (*p < ' ' || *p == 127 || (*p > 127 && !utf8))
+				return false;
+		} else if (*p == '"') {
+			quoted = !quoted;
+		} else if (!quoted && (*p == ' ' || *p == '<' || *p == '>')) {
+			return false;
+		}
+	}
+	return !quoted;
+}
+
+bool smtp_ehlo_name_ok(const char *name)
+{
+	const unsigned char *p = (const unsigned char *)name;
+
+	if (*p == '\0')
+		return false;
+	while (*p > ' ' && *p < 127)
+		p++;
+	return *p == '\0';
+}
+
+void smtp_command_plain(struct str *out, const char *verb)
+{
+	str_add(out, verb);
+	str_add_mem(out, "\r\n", 2);
+}
+
+void smtp_command_hello(struct str *out, const char *verb, const char *name)
+{
+	assert(smtp_ehlo_name_ok(name));
+	str_add(out, verb);
+	str_add_char(out, ' ');
+	str_add(out, name);
+	str_add_mem(out, "\r\n", 2);
+}
+
+void smtp_command_mail(struct str *out, const char *sender, const struct smtp_mail_params *params)
+{
+	assert(smtp_address_ok(sender, params->smtputf8));
+	str_add(out, "MAIL FROM:<");
+	str_add(out, sender);
+	str_add_char(out, '>');
+	if (params->size)
+		str_printf(out, " SIZE=%llu", (unsigned long long)params->bytes);
+	if (params->body_8bitmime)
+		str_add(out, " BODY=8BITMIME");
+	if (params->smtputf8)
+		str_add(out, " SMTPUTF8");
+	str_add_mem(out, "\r\n", 2);
+}
+
+void smtp_command_rcpt(struct str *out, const char *recipient)
+{
+	str_add(out, "RCPT TO:<");
+	str_add(out, recipient);
+	str_add_mem(out, ">\r\n", 3);
+}

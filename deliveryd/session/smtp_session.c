@@ -1,0 +1,643 @@
+/*
+ * The dialogue's states. smtp_state.def has the table and what always holds.
+ */
+#include "session/smtp_session.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/log.h"
+#include "base/mem.h"
+#include "queue/profile.h"
+
+#define SMTP_DISCARD_MAX (64 * 1024)
+
+static void enter_wait(struct session *);
+static void enter_ehlo(struct session *);
+static void enter_helo(struct session *);
+static void enter_lhlo(struct session *);
+static void enter_idle(struct session *);
+static void enter_mail(struct session *);
+static void enter_rcpt(struct session *);
+static void enter_data(struct session *);
+static void enter_drop(struct session *);
+static void enter_rset(struct session *);
+static void enter_quit(struct session *);
+static void enter_closing(struct session *);
+static void enter_closed(struct session *);
+static void reply_none(struct session *);
+static void reply_banner(struct session *);
+static void reply_ehlo(struct session *);
+static void reply_helo(struct session *);
+static void reply_lhlo(struct session *);
+static void reply_idle(struct session *);
+static void reply_mail(struct session *);
+static void reply_rcpt(struct session *);
+static void reply_data(struct session *);
+static void reply_body(struct session *);
+static void reply_dot(struct session *);
+static void reply_drop(struct session *);
+static void reply_rset(struct session *);
+
+#define S(name) (1u << SMTP_##name)
+static const struct {
+	const char *name;
+	void (*enter)(struct session *);
+	void (*on_reply)(struct session *);
+	enum outcome_state event_state;
+	unsigned from;
+	const char *words;
+} states[] = {
+#define STATE(name, enter, on_reply, timeout, event_state, from, words)                                      \
+	[SMTP_##name] = {#name, enter, on_reply, event_state, from, words},
+#include "session/smtp_state.def"
+#undef STATE
+};
+#undef S
+
+uint64_t smtp_state_timeout_us(const struct session *s)
+{
+	const struct conn_options *o = s->o;
+
+	switch (s->state) {
+#define STATE(name, enter, on_reply, timeout, event_state, from, words)                                      \
+	case SMTP_##name:                                                                                    \
+		return (timeout)*SECOND_US;
+#include "session/smtp_state.def"
+#undef STATE
+	}
+	return 0;
+}
+
+const char *smtp_state_words(enum smtp_state state)
+{
+	return states[state].words;
+}
+
+enum outcome_state smtp_state_outcome(enum smtp_state state)
+{
+	return states[state].event_state;
+}
+
+void smtp_session_enter(struct session *s, enum smtp_state state)
+{
+	assert(state == SMTP_CONNECT || (states[state].from & (1u << s->state)) != 0);
+	assert(s->state != SMTP_CLOSED || state == SMTP_CONNECT);
+	s->state = state;
+	log_debug("session %p %s: %s", (void *)s, s->mx, states[state].name);
+	if (state != SMTP_CLOSED)
+		smtp_io_arm(s);
+	states[state].enter(s);
+}
+
+/* --- endings ---------------------------------------------------------------------------------------------
+ */
+
+void smtp_session_fail(
+        struct session *s, const struct outcome *why, enum smtp_cause cause, enum smtp_ending ending)
+{
+	if (s->state >= SMTP_QUIT) { /* the end was decided before, its reason too */
+		if (s->state != SMTP_CLOSED && ending == SMTP_END_RESET)
+			smtp_session_enter(s, SMTP_CLOSED);
+		return;
+	}
+	/* The peer may close an idle connection: that is good order, as long as it was of use. */
+	if (s->why.class == OUTCOME_OK &&
+	        !(s->state == SMTP_IDLE && cause == SMTP_PEER_GONE && s->completed > 0)) {
+		s->why = *why;
+		s->why.class = OUTCOME_TRANSIENT; /* a connection's failure never bounces mail */
+		s->why.lost = true;
+	}
+	smtp_transaction_lost(s, why, cause);
+	smtp_jobs_return(s, s->completed == 0 ? why : NULL);
+	smtp_session_enter(s, ending == SMTP_END_QUIT   ? SMTP_QUIT
+	                      : ending == SMTP_END_WAIT ? SMTP_CLOSING
+	                                                : SMTP_CLOSED);
+}
+
+void smtp_session_protocol_error(struct session *s, const char *what)
+{
+	struct outcome why;
+
+	metric_add(s->net->metrics.protocol_errors, 1);
+	outcome_own(&why, OUTCOME_TRANSIENT, smtp_state_outcome(s->state), 451, "4.5.0",
+	        "protocol error while %s: %s", smtp_state_words(s->state), what);
+	smtp_session_fail(s, &why, SMTP_PEER, SMTP_END_RESET);
+}
+
+/* error 0: the peer closed */
+void smtp_session_eof(struct session *s, int error)
+{
+	struct outcome why;
+
+	s->peer_closed = error == 0;
+	if (s->state >= SMTP_QUIT) {
+		if (s->state != SMTP_CLOSED)
+			smtp_session_enter(s, SMTP_CLOSED);
+		return;
+	}
+	outcome_own(&why, OUTCOME_TRANSIENT, smtp_state_outcome(s->state), 451, "4.4.2",
+	        "lost connection while %s%s%s", smtp_state_words(s->state), error != 0 ? ": " : "",
+	        error != 0 ? strerror(error) : "");
+	smtp_session_fail(s, &why, SMTP_PEER_GONE, SMTP_END_RESET);
+}
+
+static void stopped(struct session *s)
+{
+	struct outcome why;
+
+	outcome_own(&why, OUTCOME_TRANSIENT, smtp_state_outcome(s->state), 451, "4.3.2", "stopped while %s",
+	        smtp_state_words(s->state));
+	smtp_session_fail(s, &why, SMTP_OURS, SMTP_END_RESET);
+}
+
+void smtp_session_timed_out(struct session *s)
+{
+	struct session_net *net = s->net;
+	struct outcome why;
+
+	if (s->state == SMTP_IDLE) {
+		smtp_session_quit(s);
+		return;
+	}
+	if (s->state >= SMTP_QUIT) {
+		smtp_session_enter(s, SMTP_CLOSED);
+		return;
+	}
+	if (net->stopping && loop_now_us(net->loop) >= (s->state == SMTP_DOT ? net->stop_final_us
+	                                                                     : net->stop_transactions_us)) {
+		stopped(s);
+		return;
+	}
+	if (s->state == SMTP_BODY && s->body_waits) {
+		smtp_session_body_failed(s);
+		return;
+	}
+	outcome_own(&why, OUTCOME_TRANSIENT, smtp_state_outcome(s->state), 451,
+	        s->state == SMTP_CONNECT ? "4.4.1" : "4.4.2", "timed out while %s",
+	        smtp_state_words(s->state));
+	smtp_session_fail(s, &why, SMTP_PEER, SMTP_END_RESET);
+}
+
+/* Our own bytes cannot be had. The connection ends before end of data, so that the peer takes nothing. */
+void smtp_session_body_failed(struct session *s)
+{
+	struct outcome why;
+	const char *error = s->body_waits ? "the spool does not answer" : body_cursor_error(s->t.cursor);
+
+	outcome_own(&why, OUTCOME_TRANSIENT, STATE_DATA, 451, "4.3.0", "message could not be read back: %s",
+	        error ? error : "it is shorter than recorded");
+	smtp_session_fail(s, &why, SMTP_OURS, SMTP_END_RESET);
+}
+
+/* A reply that ends the session: 421 anywhere, a refused banner or EHLO. */
+static void refused(struct session *s, enum smtp_ending ending)
+{
+	struct outcome why;
+
+	smtp_reply_outcome(&s->reply, smtp_state_outcome(s->state), &why);
+	why.class = OUTCOME_TRANSIENT;
+	smtp_session_fail(s, &why, s->reply.code == 421 ? SMTP_PEER_GONE : SMTP_PEER, ending);
+}
+
+static void wrong_code(struct session *s)
+{
+	char what[64];
+
+	snprintf(what, sizeof(what), "unexpected reply %u", s->reply.code);
+	smtp_session_protocol_error(s, what);
+}
+
+/* --- our side of the dialogue
+ * ------------------------------------------------------------------------------- */
+
+/* False if octets wait although no reply is due: then nothing may be sent any more. */
+static bool may_send(struct session *s)
+{
+	if (s->rest == 0)
+		return true;
+	smtp_session_protocol_error(s, "more octets than the replies that were due");
+	return false;
+}
+
+static void hello(struct session *s, const char *verb)
+{
+	if (may_send(s))
+		smtp_command_hello(&s->out, verb, s->ehlo);
+}
+
+static void enter_wait(struct session *s)
+{
+	(void)s;
+}
+
+static void enter_ehlo(struct session *s)
+{
+	hello(s, "EHLO");
+}
+
+static void enter_helo(struct session *s)
+{
+	hello(s, "HELO");
+}
+
+static void enter_lhlo(struct session *s)
+{
+	hello(s, "LHLO");
+}
+
+static void enter_idle(struct session *s)
+{
+	if (s->out.size > 4096) /* thousands of sessions may be idle */
+		str_free(&s->out);
+}
+
+static void enter_mail(struct session *s)
+{
+	if (may_send(s))
+		smtp_transaction_commands(s, &s->out);
+}
+
+static void enter_rcpt(struct session *s)
+{
+	if (!s->t.piped && may_send(s))
+		smtp_command_rcpt(&s->out, s->t.job->recipients[s->t.rcpt]);
+}
+
+static void enter_data(struct session *s)
+{
+	if (!s->t.piped && may_send(s))
+		smtp_command_plain(&s->out, "DATA");
+}
+
+static void enter_drop(struct session *s)
+{
+	if (may_send(s))
+		smtp_command_plain(&s->out, ".");
+}
+
+static void enter_rset(struct session *s)
+{
+	if (may_send(s))
+		smtp_command_plain(&s->out, "RSET");
+}
+
+static void enter_quit(struct session *s)
+{
+	smtp_command_plain(&s->out, "QUIT");
+}
+
+static void enter_closing(struct session *s)
+{
+	str_clear(&s->out);
+	s->out_sent = 0;
+}
+
+static void enter_closed(struct session *s)
+{
+	/* Without the peer's close: reset, so that it stops counting the connection now. */
+	smtp_io_close(s, !s->peer_closed);
+	session_post_closed(s);
+}
+
+void smtp_session_connected(struct session *s)
+{
+	metric_add(s->net->metrics.connections, 1);
+	smtp_session_enter(s, SMTP_BANNER);
+}
+
+/* --- the peer's side
+ * ------------------------------------------------------------------------------------------ */
+
+static unsigned first_digit(const struct session *s)
+{
+	return s->reply.code / 100;
+}
+
+static void reply_none(struct session *s)
+{
+	smtp_session_protocol_error(s, "reply to nothing");
+}
+
+static void reply_banner(struct session *s)
+{
+	if (first_digit(s) == 3) {
+		wrong_code(s);
+	} else if (first_digit(s) != 2) {
+		refused(s, SMTP_END_QUIT); /* RFC 5321 3.1: after 554 the server waits for our QUIT */
+	} else if (s->o->delivery_method == DELIVERY_LMTP) {
+		smtp_session_enter(s, SMTP_LHLO);
+	} else {
+		smtp_session_enter(s, s->o->delivery_method == DELIVERY_SMTP ? SMTP_HELO : SMTP_EHLO);
+	}
+}
+
+static void ehlo_line(void *ctx, unsigned number, const char *text, size_t len)
+{
+	struct session *s = ctx;
+
+	if (number > 0) /* the first line has the server's name */
+		smtp_offer_line(&s->offer, text, len);
+}
+
+static void ready(struct session *s)
+{
+	s->owner_thinks = s->jobs == NULL;
+	session_post_ready(s);
+	smtp_session_next(s);
+}
+
+static void reply_ehlo(struct session *s)
+{
+	if (first_digit(s) == 2) {
+		ready(s);
+	} else if (first_digit(s) == 5) {
+		s->offer = (struct smtp_offer){0};
+		smtp_session_enter(s, SMTP_HELO);
+	} else if (first_digit(s) == 3) {
+		wrong_code(s);
+	} else {
+		refused(s, SMTP_END_QUIT);
+	}
+}
+
+static void reply_helo(struct session *s)
+{
+	if (first_digit(s) == 2)
+		ready(s);
+	else if (first_digit(s) == 3)
+		wrong_code(s);
+	else
+		refused(s, SMTP_END_QUIT);
+}
+
+static void reply_lhlo(struct session *s)
+{
+	reply_helo(s);
+}
+
+static void reply_idle(struct session *s)
+{
+	smtp_session_protocol_error(s, "reply to nothing");
+}
+
+static bool used_up(const struct session *s)
+{
+	uint32_t max = s->o->max_deliveries_per_connection;
+
+	return s->quitting || s->net->stopping || (max > 0 && s->delivered >= max);
+}
+
+/* The transaction is over and its job is back; the server may still have it open. */
+static void transaction_over(struct session *s, bool rset)
+{
+	s->completed++;
+	if (rset && !used_up(s))
+		smtp_session_enter(s, SMTP_RSET);
+	else
+		smtp_session_next(s);
+}
+
+static void reply_mail(struct session *s)
+{
+	struct outcome said;
+
+	if (first_digit(s) == 3) {
+		wrong_code(s);
+		return;
+	}
+	s->t.mail_accepted = first_digit(s) == 2;
+	if (!s->t.mail_accepted) {
+		smtp_reply_outcome(&s->reply, STATE_MAIL, &said);
+		smtp_transaction_answer(s, &said);
+		if (!s->t.piped) {
+			transaction_over(s, false);
+			return;
+		}
+	}
+	smtp_session_enter(s, SMTP_RCPT);
+}
+
+static void next_recipient(struct session *s)
+{
+	struct smtp_transaction *t = &s->t;
+
+	if (t->rcpt_due > 0) {
+		if (t->job)
+			t->rcpt = smtp_transaction_recipient(t->job, t->rcpt + 1);
+		smtp_session_enter(s, SMTP_RCPT);
+		return;
+	}
+	if (t->job && t->accepted == 0)
+		smtp_transaction_done(s);
+	if (!t->piped && !t->job)
+		transaction_over(s, true);
+	else
+		smtp_session_enter(s, SMTP_DATA);
+}
+
+static void reply_rcpt(struct session *s)
+{
+	struct smtp_transaction *t = &s->t;
+
+	if (first_digit(s) == 3) {
+		wrong_code(s);
+		return;
+	}
+	t->rcpt_due--;
+	if (t->job && first_digit(s) == 2) {
+		if (t->accepted++ == 0)
+			smtp_transaction_start_body(s);
+	} else if (t->job) {
+		smtp_reply_outcome(&s->reply, STATE_RCPT, &t->job->outcomes[t->rcpt]);
+	}
+	next_recipient(s);
+}
+
+static void reply_data(struct session *s)
+{
+	struct outcome said;
+
+	if (s->reply.code == 354) {
+		smtp_session_enter(s, s->t.job ? SMTP_BODY : SMTP_DROP);
+	} else if (first_digit(s) < 4) {
+		wrong_code(s);
+	} else {
+		smtp_reply_outcome(&s->reply, STATE_DATA, &said);
+		smtp_transaction_answer(s, &said);
+		transaction_over(s, s->t.mail_accepted);
+	}
+}
+
+/*
+ * A reply while the message is being sent. A refusal counts for the message, but the server now reads the
+ * rest of it as who knows what, so the connection ends. Anything else is no answer to anything.
+ */
+static void reply_body(struct session *s)
+{
+	struct outcome said;
+
+	if (first_digit(s) < 4) {
+		wrong_code(s);
+		return;
+	}
+	smtp_reply_outcome(&s->reply, STATE_DATA, &said);
+	smtp_transaction_answer(s, &said);
+	s->completed++;
+	smtp_jobs_return(s, NULL);
+	smtp_session_enter(s, SMTP_CLOSED);
+}
+
+/* LMTP: one reply for each accepted recipient, in the order of their RCPTs. */
+static bool more_dots(struct session *s)
+{
+	struct smtp_transaction *t = &s->t;
+
+	if (s->o->delivery_method != DELIVERY_LMTP)
+		return false;
+	smtp_reply_outcome(&s->reply, STATE_DOT, &t->job->outcomes[t->rcpt]);
+	if (s->reply.code == 421)
+		t->said_421 = true;
+	t->rcpt = smtp_transaction_recipient(t->job, t->rcpt + 1);
+	return t->rcpt < t->job->n_recipients;
+}
+
+static void reply_dot(struct session *s)
+{
+	struct smtp_transaction *t = &s->t;
+	struct outcome said;
+
+	if (more_dots(s)) {
+		t->delivered |= first_digit(s) == 2;
+		smtp_session_enter(s, SMTP_DOT);
+		return;
+	}
+	smtp_reply_outcome(&s->reply, STATE_DOT, &said);
+	if (first_digit(s) == 2 || t->delivered)
+		s->delivered++;
+	smtp_transaction_answer(s, &said);
+	if (first_digit(s) == 3) { /* out of step: what it says next would be taken for something else */
+		s->completed++;
+		wrong_code(s);
+	} else if (t->said_421) {
+		s->completed++;
+		refused(s, SMTP_END_WAIT);
+	} else {
+		transaction_over(s, false);
+	}
+}
+
+static void reply_drop(struct session *s)
+{
+	transaction_over(s, false);
+}
+
+static void reply_rset(struct session *s)
+{
+	if (first_digit(s) == 2)
+		smtp_session_next(s);
+	else if (first_digit(s) == 3)
+		wrong_code(s);
+	else
+		refused(s, SMTP_END_QUIT);
+}
+
+static void handle_reply(struct session *s)
+{
+	bool lmtp_dot = s->state == SMTP_DOT && s->o->delivery_method == DELIVERY_LMTP;
+
+	if (s->reply.code == 421 && !lmtp_dot)
+		refused(s, SMTP_END_WAIT);
+	else
+		states[s->state].on_reply(s);
+}
+
+void smtp_session_input(struct session *s, const char *raw, size_t len)
+{
+	size_t used;
+
+	while (len > 0 && s->state < SMTP_QUIT) {
+		switch (smtp_reply_feed(&s->reply, raw, len, &used)) {
+		case SMTP_REPLY_MORE:
+			return;
+		case SMTP_REPLY_BAD:
+			smtp_session_protocol_error(s, s->reply.bytes > SMTP_REPLY_MAX_BYTES ||
+			                                               s->reply.lines >= SMTP_REPLY_MAX_LINES
+			                                       ? "endless reply"
+			                                       : "not an SMTP reply");
+			return;
+		case SMTP_REPLY_DONE:
+			break;
+		}
+		raw += used;
+		len -= used;
+		s->rest = len;
+		handle_reply(s);
+		s->rest = 0;
+		smtp_reply_init(
+		        &s->reply, s->state == SMTP_EHLO || s->state == SMTP_LHLO ? ehlo_line : NULL, s);
+	}
+	if (s->state == SMTP_CLOSED || len == 0)
+		return;
+	s->discarded += len;
+	if (s->discarded > SMTP_DISCARD_MAX)
+		smtp_session_enter(s, SMTP_CLOSED);
+}
+
+/* --- between transactions
+ * --------------------------------------------------------------------------------------- */
+
+void smtp_session_next(struct session *s)
+{
+	if (s->rest > 0) { /* what follows the last reply comes first: 421, or it is not SMTP */
+		smtp_session_enter(s, SMTP_IDLE);
+		return;
+	}
+	while (!used_up(s) && s->jobs) {
+		if (smtp_transaction_begin(s)) {
+			smtp_session_enter(s, SMTP_MAIL);
+			return;
+		}
+	}
+	if (used_up(s) || (s->o->idle_timeout_s == 0 && !s->owner_thinks)) {
+		smtp_jobs_return(s, NULL);
+		smtp_session_enter(s, SMTP_QUIT);
+	} else if (s->state != SMTP_IDLE) {
+		smtp_session_enter(s, SMTP_IDLE);
+	}
+}
+
+void smtp_session_body_sent(struct session *s)
+{
+	s->t.rcpt = smtp_transaction_recipient(s->t.job, 0);
+	smtp_session_enter(s, SMTP_DOT);
+}
+
+void smtp_session_quit(struct session *s)
+{
+	s->quitting = true;
+	switch (s->state) {
+	case SMTP_CONNECT:
+	case SMTP_BANNER: /* nothing may be said before the banner */
+		smtp_jobs_return(s, NULL);
+		smtp_session_enter(s, SMTP_CLOSED);
+		return;
+	case SMTP_EHLO:
+	case SMTP_HELO:
+	case SMTP_LHLO:
+	case SMTP_IDLE:
+		smtp_jobs_return(s, NULL);
+		smtp_session_enter(s, SMTP_QUIT);
+		smtp_io_pump(s);
+		return;
+	default: /* after the transaction */
+		smtp_jobs_return(s, NULL);
+	}
+}
+
+void smtp_session_stop(struct session *s)
+{
+	smtp_session_quit(s);
+	if (s->state != SMTP_CLOSED)
+		smtp_io_arm(s);
+}

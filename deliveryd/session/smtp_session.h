@@ -1,0 +1,184 @@
+/*
+ * smtp_session - inside of an outgoing session: the dialogue, on its net loop
+ *
+ * Purpose    What session_net.c (threads, mail), session_io.c (socket, clock), smtp_session.c (states) and
+ *            smtp_transaction.c (jobs and outcomes) share. Nobody outside deliveryd/session includes it.
+ * Ownership  struct session is made and freed on the owner's loop (session_net.c); between, each field
+ * belongs to the side it is listed under.
+ */
+#ifndef SESSION_SMTP_SESSION_H
+#define SESSION_SMTP_SESSION_H
+
+#include <event2/event_struct.h>
+#include <stdatomic.h>
+#include "base/str.h"
+#include "session/session.h"
+#include "session/smtp_commands.h"
+#include "session/smtp_data.h"
+#include "session/smtp_reply.h"
+#include "session/source.h"
+#include "session/stream.h"
+
+#define SESSION_MAGIC 0x5e551074u
+#define SESSION_INPUT_SIZE (32 * 1024)
+
+enum smtp_state {
+#define STATE(name, enter, on_reply, timeout, event_state, from, words) SMTP_##name,
+#include "session/smtp_state.def"
+#undef STATE
+};
+
+/* Who is to blame for the end of a session. */
+enum smtp_cause {
+	SMTP_PEER_GONE, /* the peer closed, reset, or said 421 */
+	SMTP_PEER,      /* anything else of the connection's: refused, silent, not SMTP */
+	SMTP_OURS,      /* source address, disk, stopping */
+};
+/* How it ends. */
+enum smtp_ending { SMTP_END_RESET, SMTP_END_QUIT, SMTP_END_WAIT };
+
+struct smtp_transaction {
+	struct session_job *job;    /* owns; NULL once handed back */
+	struct body_cursor *cursor; /* owns */
+	struct smtp_data data;
+	struct smtp_mail_params params;
+	bool piped;         /* MAIL, RCPTs and DATA went out together */
+	bool mail_accepted; /* so the server has a transaction open */
+	bool wanted;        /* on_want was posted */
+	uint32_t rcpt;      /* place of the recipient whose reply is due */
+	uint32_t rcpt_due;  /* replies to RCPT still to come */
+	uint32_t accepted;
+	bool delivered, said_421; /* LMTP: of the replies so far, one was 2yz, one was 421 */
+	uint64_t deadline_us;     /* of MAIL to end of data */
+};
+
+struct session_metrics {
+	metric *open, *connections, *connect_failures, *protocol_errors, *transactions, *bytes;
+};
+
+struct session_net {
+	struct loop *loop;
+	struct spool *spool;
+	struct local_addrs *local;
+	char *hostname;
+	struct session_metrics metrics;
+	struct session *sessions; /* all on this loop */
+	bool stopping;
+	uint64_t stop_transactions_us, stop_final_us;
+	struct mail stop_mail;
+	_Atomic uint64_t stop_mail_transactions_us, stop_mail_final_us; /* written by whoever stops us */
+	atomic_bool stop_posted;
+	char *input; /* one buffer for all: nothing stays in it between two events */
+};
+
+struct session {
+	uint32_t magic;
+
+	/* set before the session is posted, then only read */
+	struct session_net *net;
+	struct loop *owner_loop;
+	const struct session_owner *owner;
+	void *ctx;
+	struct source_connect where; /* strings owned here */
+	char *mx, *ehlo, *binding, *unix_path;
+	struct profile *profile; /* shares */
+	const struct conn_options *o;
+
+	/* the owner's */
+	bool net_done; /* on_closed is on its way: jobs given now come back at once */
+	bool gone;     /* the net loop has let go of the session */
+	bool quit_posted;
+	unsigned returning; /* jobs on their way back within the owner's loop */
+
+	/* mail; each is posted by one side, taken by the other */
+	struct mail open_mail, quit_mail, no_job_mail, ack_mail;   /* to the net loop */
+	struct mail ready_mail, want_mail, closed_mail, gone_mail; /* to the owner */
+	atomic_bool want_posted, no_job_posted;
+
+	/* the net loop's */
+	struct session *prev, *next;
+	enum smtp_state state;
+	struct stream stream;
+	struct event readable, writable;
+	bool events_made;
+	struct timer timer;
+	uint64_t deadline_us;
+	struct smtp_reply reply;
+	size_t rest;    /* bytes read that lie behind the reply being handled */
+	struct str out; /* commands to send */
+	size_t out_sent;
+	size_t discarded;
+	bool peer_closed;  /* its end of stream was read */
+	bool quitting;     /* no further job */
+	bool owner_thinks; /* on_ready or on_want is not answered yet */
+	bool body_waits;   /* for the spool */
+	struct smtp_offer offer;
+	struct mail *jobs, **jobs_end; /* jobs given, not begun, by their mails */
+	struct smtp_transaction t;
+	uint32_t completed;         /* transactions that ran to their end, whatever the replies */
+	uint32_t delivered;         /* of these, those whose end of data was accepted */
+	struct outcome why;         /* of the end; class OK = in good order */
+	struct session_facts facts; /* written before the first mail to the owner, then only read */
+};
+
+/* --- session_net.c: mail to the owner ------------------------------------------------------------------- */
+void session_post_ready(struct session *);
+void session_post_want(struct session *);
+void session_post_job(struct session *, struct session_job *);
+void session_post_closed(struct session *);
+
+/* --- session_io.c: socket and clock --------------------------------------------------------------------- */
+void smtp_io_init(struct session *);
+void smtp_io_connect(struct session *);
+/* Sends what there is to send: commands, then the body. */
+void smtp_io_pump(struct session *);
+/* Reads what is there. The session may be closed afterwards. */
+void smtp_io_read(struct session *);
+void smtp_io_close(struct session *, bool reset);
+/* The state's time begins anew. */
+void smtp_io_arm(struct session *);
+
+/* --- smtp_session.c: states ------------------------------------------------------------------------------
+ */
+const char *smtp_state_words(enum smtp_state);
+enum outcome_state smtp_state_outcome(enum smtp_state);
+uint64_t smtp_state_timeout_us(const struct session *);
+void smtp_session_enter(struct session *, enum smtp_state);
+void smtp_session_connected(struct session *);
+void smtp_session_input(struct session *, const char *raw, size_t len);
+void smtp_session_eof(struct session *, int error);
+void smtp_session_timed_out(struct session *);
+void smtp_session_body_sent(struct session *);
+void smtp_session_body_failed(struct session *);
+/* At rest: the next job, or IDLE, or QUIT. */
+void smtp_session_next(struct session *);
+void smtp_session_quit(struct session *);
+void smtp_session_stop(struct session *);
+/* Hands all jobs back and ends the session. */
+void smtp_session_fail(struct session *, const struct outcome *why, enum smtp_cause, enum smtp_ending);
+void smtp_session_protocol_error(struct session *, const char *what);
+
+/* --- smtp_transaction.c: jobs -----------------------------------------------------------------------------
+ */
+void smtp_jobs_add(struct session *, struct session_job *takes);
+/* Takes the next job; false if it came back at once because it cannot be sent here (size, addresses). */
+bool smtp_transaction_begin(struct session *);
+/* The commands of a transaction: all with PIPELINING, else MAIL. */
+void smtp_transaction_commands(struct session *, struct str *);
+/* The next recipient to be named or answered, from `from` on; n_recipients if there is none. */
+uint32_t smtp_transaction_recipient(const struct session_job *, uint32_t from);
+/* What was said counts for every recipient without an outcome; the job goes back. Nothing if it is back
+ * already. */
+void smtp_transaction_answer(struct session *, const struct outcome *);
+/* Every recipient has its outcome: the job goes back. */
+void smtp_transaction_done(struct session *);
+/* The session ended under it. */
+void smtp_transaction_lost(struct session *, const struct outcome *why, enum smtp_cause);
+/* The jobs not begun go back; why: the session came to nothing, NULL = it costs them nothing. */
+void smtp_jobs_return(struct session *, const struct outcome *why);
+/* A recipient was accepted: the body will be needed. */
+void smtp_transaction_start_body(struct session *);
+/* End of data is about to be sent. */
+void smtp_transaction_want(struct session *);
+
+#endif
