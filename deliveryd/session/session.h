@@ -1,14 +1,26 @@
 /*
  * session - one outgoing connection: SMTP, ESMTP or LMTP client
  *
- * Purpose    Connects from the binding's address to one MX address, says EHLO, sends jobs, reports per
- * recipient. It knows no queue and no limit: the queue picked the address and holds the leases. Ownership
- * session_open() takes the session_open struct; jobs belong to the session from session_job() until
+ * Purpose    Connects from the binding's address to one MX address, says EHLO, sends jobs, reports per recipient.
+ *            It knows no queue and no limit: the queue picked the address and holds the leases.
+ * Ownership  session_open() takes the session_open struct; jobs belong to the session from session_job() until
  *            on_job_done(). Profile and message references are shared.
- * Threads    The session lives on a net loop; session_open(), session_job(), session_quit() post mail to it
- * from the queue's loop; the callbacks in struct session_owner are run on the queue's loop. Order on_ready
- * (once, connected and EHLO done) - then for each job: on_want (end of data is about to be sent: the next job
- * may be given) and on_job_done - at last on_closed, exactly once, after every job has come back.
+ * Threads    The session lives on a net loop; session_open(), session_job(), session_quit() post mail to it from the
+ *            queue's loop; the callbacks in struct session_owner are run on the queue's loop.
+ * Order      on_ready (once, connected and EHLO done) - then for each job: on_want (end of data is about to be sent:
+ *            the next job may be given) and on_job_done - at last on_closed, exactly once, after every job has come
+ *            back. No callback runs from inside a call.
+ * Jobs       Each comes back by on_job_done, whatever happens, with an outcome for each recipient:
+ *              begun, !connection_lost   what the peer (or our own check: size, SMTPUTF8) said about this mail
+ *              begun, connection_lost    recipients without `lost` have their answer; those with it (transient) met
+ *                                        421, a lost connection, silence, or what is not SMTP before end of data:
+ *                                        next MX at once
+ *              !begun, connection_lost   the session came to nothing before it was of any use; the outcomes say why
+ *              !begun, !connection_lost  costs nothing, outcomes are OUTCOME_NONE: quit, stopped, or the peer gave
+ *                                        up a connection that had been of use, between two messages
+ *            OUTCOME_UNCERTAIN (state dot) never comes with connection_lost: another MX would make a duplicate.
+ *            Our own outcomes with enhanced 4.3.x (4.3.5 source, 4.3.0 this machine, 4.3.2 stopping) say nothing
+ *            about the peer: its health is not in question.
  */
 #ifndef SESSION_SESSION_H
 #define SESSION_SESSION_H
@@ -59,10 +71,10 @@ struct session_owner { /* callbacks, on owner_loop */
 	void (*on_want)(void *ctx, struct session *);
 	void (*on_job_done)(
 	        void *ctx, struct session *, struct session_job *takes, const struct session_facts *);
-	/* why: OUTCOME_OK = closed in good order (QUIT, idle); else what went wrong and where. delivered:
-	 * transactions completed in it. The peer's close has been read (or reset 5 s after QUIT): leases may
-	 * be freed. */
-	void (*on_closed)(void *ctx, struct session *, const struct outcome *why, uint32_t delivered,
+	/* why: OUTCOME_OK = closed in good order (QUIT, idle); else what went wrong and where, class transient.
+	 * completed: transactions that ran to their end in it, whatever the replies. The peer's close has been
+	 * read (or reset 5 s after QUIT): leases may be freed. */
+	void (*on_closed)(void *ctx, struct session *, const struct outcome *why, uint32_t completed,
 	        const struct session_facts *);
 };
 
@@ -70,7 +82,7 @@ struct session_open {
 	struct addr peer;      /* with port */
 	const char *mx;        /* host name, for EHLO-independent uses (TLS, events); copied */
 	const char *unix_path; /* lmtp:unix: NULL otherwise; copied */
-	struct addr source;    /* AF_UNSPEC only for any_source and for DSNs to notify.via */
+	struct addr source;    /* AF_UNSPEC only with any_source, unix_path, or a DSN as first job */
 	bool any_source;
 	const char *binding;       /* copied */
 	struct profile *profile;   /* shared */
@@ -83,16 +95,16 @@ struct session_open {
 struct session_net *session_net_new(
         struct loop *net_loop, struct spool *, struct local_addrs *, struct metrics *, const char *hostname);
 void session_net_free(struct session_net **); /* no session open any more */
-/* Stopping: sessions before MAIL quit; running transactions get until deadline; past end of data they wait
- * on. */
+/* Any thread. Sessions before MAIL quit; running transactions get until the first deadline, those past end of data
+ * until the final one. */
 void session_net_stop(
         struct session_net *, uint64_t transaction_deadline_mono_us, uint64_t final_deadline_mono_us);
 
 struct session *session_open(struct session_net *, const struct session_open *);
-void session_job(struct session *,
-        struct session_job *takes); /* after on_want or on_ready; else it comes back not begun */
-void session_no_job(
-        struct session *); /* the answer to on_want when there is none: stay idle up to idle_timeout */
+/* At any time until on_closed; several may wait their turn. */
+void session_job(struct session *, struct session_job *takes);
+/* The answer to on_want when there is none: stay idle up to idle_timeout */
+void session_no_job(struct session *);
 void session_quit(struct session *); /* finish the running job, QUIT, close */
 
 #endif

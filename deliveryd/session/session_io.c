@@ -17,8 +17,7 @@ static struct session *session_of(void *ctx)
 	return s;
 }
 
-/* --- clock
- * --------------------------------------------------------------------------------------------------- */
+/* --- clock ------------------------------------------------------------------------------------------- */
 
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
@@ -58,8 +57,7 @@ static void on_timer(void *ctx)
 		smtp_session_timed_out(s);
 }
 
-/* --- reading
- * --------------------------------------------------------------------------------------------------- */
+/* --- reading ----------------------------------------------------------------------------------------- */
 
 void smtp_io_read(struct session *s)
 {
@@ -92,8 +90,7 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 	smtp_io_pump(s);
 }
 
-/* --- writing
- * --------------------------------------------------------------------------------------------------- */
+/* --- writing ----------------------------------------------------------------------------------------- */
 
 /* What is to be sent next; 0 = nothing at the moment. */
 static unsigned gather(struct session *s, struct iovec *iov, bool *failed)
@@ -183,8 +180,7 @@ void smtp_io_pump(struct session *s)
 	}
 }
 
-/* --- the descriptor
- * -------------------------------------------------------------------------------------------- */
+/* --- the descriptor ---------------------------------------------------------------------------------- */
 
 static void connect_failed(struct session *s, const struct outcome *why)
 {

@@ -13,8 +13,7 @@
 #include "queue/profile.h"
 #include "session/smtp_session.h"
 
-/* --- on the owner's loop
- * ------------------------------------------------------------------------------------- */
+/* --- on the owner's loop ----------------------------------------------------------------------------- */
 
 static struct session *session_check(struct session *s)
 {
@@ -90,8 +89,7 @@ static void owner_take_gone(struct mail *mail)
 	owner_finish(s);
 }
 
-/* --- to the owner
- * ---------------------------------------------------------------------------------------------- */
+/* --- to the owner ------------------------------------------------------------------------------------ */
 
 void session_post_ready(struct session *s)
 {
@@ -117,8 +115,7 @@ void session_post_closed(struct session *s)
 	loop_post(s->owner_loop, &s->closed_mail);
 }
 
-/* --- on the net loop
- * ---------------------------------------------------------------------------------------------- */
+/* --- on the net loop --------------------------------------------------------------------------------- */
 
 static void list_add(struct session_net *net, struct session *s)
 {
@@ -199,8 +196,7 @@ static void net_take_ack(struct mail *mail)
 	loop_post(s->owner_loop, &s->gone_mail);
 }
 
-/* --- session.h
- * ----------------------------------------------------------------------------------------------------- */
+/* --- session.h --------------------------------------------------------------------------------------- */
 
 /* The name said in EHLO: "__message__" is the domain of the envelope sender of the session's first message.
  */

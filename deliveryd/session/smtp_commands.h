@@ -1,9 +1,11 @@
 /*
  * smtp_commands - builds the client's commands from checked text
  *
- * Purpose    What goes into a command was checked first: no control byte, no byte that would end the address,
- * no 8-bit byte unless the transaction is SMTPUTF8. The caller asks smtp_address_ok() and reports what is
- * not. Follows    RFC 5321 4.1.1, 1870 (SIZE), 6152 (8BITMIME), 6531 (SMTPUTF8). Threads    Pure functions.
+ * Purpose    What goes into a command was checked first: no control byte, no byte that would end the address, no
+ *            8-bit byte unless the transaction is SMTPUTF8. The caller asks smtp_address_ok() and reports what is
+ *            not.
+ * Follows    RFC 5321 4.1.1, 1870 (SIZE), 6152 (8BITMIME), 6531 (SMTPUTF8).
+ * Threads    Pure functions.
  */
 #ifndef SESSION_SMTP_COMMANDS_H
 #define SESSION_SMTP_COMMANDS_H

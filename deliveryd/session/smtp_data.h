@@ -1,11 +1,10 @@
 /*
  * smtp_data - a message body on its way out: dot-stuffed, ended by CRLF.CRLF, never copied
  *
- * Purpose    Turns what a body_cursor has at hand into iovecs for one gathered write: the body's own bytes, a
- * dot in front of each line that begins with one (when the message has such lines), and the end of data.
+ * Purpose    Turns what a body_cursor has at hand into iovecs for one gathered write: the body's own bytes, a dot
+ *            in front of each line that begins with one (when the message has such lines), and the end of data.
  * Follows    RFC 5321 4.5.2, 4.1.1.4.
- * Ownership  Borrows the cursor. The iovecs point into the body and into constants; good until
- * smtp_data_sent().
+ * Ownership  Borrows the cursor. The iovecs point into the body and into constants; good until smtp_data_sent().
  */
 #ifndef SESSION_SMTP_DATA_H
 #define SESSION_SMTP_DATA_H

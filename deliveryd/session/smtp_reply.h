@@ -1,11 +1,12 @@
 /*
  * smtp_reply - parses what an SMTP server answers, as it comes in
  *
- * Purpose    Eats bytes until one reply is complete. Bounded: a server can neither fill memory nor make us
- * read for ever. Of a multi-line reply the last line decides; the three digits decide over an enhanced code
- * that contradicts them. Follows    RFC 5321 4.2, RFC 2034. Lenient where servers are sloppy: a bare LF ends
- * a line, the text may be missing, and anything but '-' behind the digits makes a last line. Ownership  A
- * value, nothing to free.
+ * Purpose    Eats bytes until one reply is complete. Bounded: a server can neither fill memory nor make us read
+ *            for ever. Of a multi-line reply the last line decides; the three digits decide over an enhanced code
+ *            that contradicts them.
+ * Follows    RFC 5321 4.2, RFC 2034. Lenient where servers are sloppy: a bare LF ends a line, the text may be
+ *            missing, and anything but '-' behind the digits makes a last line.
+ * Ownership  A value, nothing to free.
  */
 #ifndef SESSION_SMTP_REPLY_H
 #define SESSION_SMTP_REPLY_H

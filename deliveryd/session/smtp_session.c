@@ -208,8 +208,7 @@ static void wrong_code(struct session *s)
 	smtp_session_protocol_error(s, what);
 }
 
-/* --- our side of the dialogue
- * ------------------------------------------------------------------------------- */
+/* --- our side of the dialogue ------------------------------------------------------------------------ */
 
 /* False if octets wait although no reply is due: then nothing may be sent any more. */
 static bool may_send(struct session *s)
@@ -306,8 +305,7 @@ void smtp_session_connected(struct session *s)
 	smtp_session_enter(s, SMTP_BANNER);
 }
 
-/* --- the peer's side
- * ------------------------------------------------------------------------------------------ */
+/* --- the peer's side --------------------------------------------------------------------------------- */
 
 static unsigned first_digit(const struct session *s)
 {
@@ -584,8 +582,7 @@ void smtp_session_input(struct session *s, const char *raw, size_t len)
 		smtp_session_enter(s, SMTP_CLOSED);
 }
 
-/* --- between transactions
- * --------------------------------------------------------------------------------------- */
+/* --- between transactions ---------------------------------------------------------------------------- */
 
 void smtp_session_next(struct session *s)
 {

@@ -3,8 +3,8 @@
  *
  * Purpose    What session_net.c (threads, mail), session_io.c (socket, clock), smtp_session.c (states) and
  *            smtp_transaction.c (jobs and outcomes) share. Nobody outside deliveryd/session includes it.
- * Ownership  struct session is made and freed on the owner's loop (session_net.c); between, each field
- * belongs to the side it is listed under.
+ * Ownership  struct session is made and freed on the owner's loop (session_net.c); between, each field belongs to
+ *            the side it is listed under.
  */
 #ifndef SESSION_SMTP_SESSION_H
 #define SESSION_SMTP_SESSION_H
@@ -121,13 +121,13 @@ struct session {
 	struct session_facts facts; /* written before the first mail to the owner, then only read */
 };
 
-/* --- session_net.c: mail to the owner ------------------------------------------------------------------- */
+/* --- session_net.c: mail to the owner ---------------------------------------------------------------- */
 void session_post_ready(struct session *);
 void session_post_want(struct session *);
 void session_post_job(struct session *, struct session_job *);
 void session_post_closed(struct session *);
 
-/* --- session_io.c: socket and clock --------------------------------------------------------------------- */
+/* --- session_io.c: socket and clock ------------------------------------------------------------------ */
 void smtp_io_init(struct session *);
 void smtp_io_connect(struct session *);
 /* Sends what there is to send: commands, then the body. */

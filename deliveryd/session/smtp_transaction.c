@@ -60,8 +60,7 @@ void smtp_jobs_return(struct session *s, const struct outcome *why)
 	}
 }
 
-/* --- one transaction
- * ----------------------------------------------------------------------------------------- */
+/* --- one transaction --------------------------------------------------------------------------------- */
 
 uint32_t smtp_transaction_recipient(const struct session_job *job, uint32_t from)
 {
@@ -121,8 +120,7 @@ void smtp_transaction_lost(struct session *s, const struct outcome *why, enum sm
 	smtp_transaction_answer(s, &said);
 }
 
-/* --- what our own checks say
- * ------------------------------------------------------------------------------------ */
+/* --- what our own checks say ------------------------------------------------------------------------- */
 
 static bool refuse(struct session *s, int code, const char *enhanced, const char *text)
 {

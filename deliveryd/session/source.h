@@ -1,14 +1,14 @@
 /*
  * source - connects from a binding's own address, or not at all (design section 9, 1)
  *
- * Purpose    Opens a socket, binds it to the source address and starts the connection. The address must be on
- * this machine before bind (local_addrs), and is compared again when connected. There is no other address to
+ * Purpose    Opens a socket, binds it to the source address and starts the connection. The address must be on this
+ *            machine before bind (local_addrs), and is compared again when connected. There is no other address to
  *            fall back to.
  * Errors     What is wrong is told as an outcome with state connect, and told apart:
- *              451 4.3.5  the source: not on this machine, family missing, bind refused, another address
- * after connect 451 4.3.0  this machine: no descriptors, no memory, no free port from this source to that
- * peer 451 4.4.1  the way or the peer: refused, unreachable, forbidden, timed out So 4.3.x says that the peer
- * is not to blame.
+ *              451 4.3.5  the source: not on this machine, family missing, bind refused, another one after connect
+ *              451 4.3.0  this machine: no descriptors, no memory, no free port from this source to that peer
+ *              451 4.4.1  the way or the peer: refused, unreachable, forbidden, timed out
+ *            So 4.3.x says that the peer is not to blame.
  */
 #ifndef SESSION_SOURCE_H
 #define SESSION_SOURCE_H

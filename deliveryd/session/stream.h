@@ -1,11 +1,12 @@
 /*
  * stream - the bytes under a dialogue: a socket, or TLS on it
  *
- * Purpose    Non-blocking reads and gathered writes on a descriptor. What is above pulls: it offers what it
- * has each time there is room, so nothing is copied or queued here. A TLS stream takes the place of the plain
- * one (stream_replace()) between two replies; the dialogue above does not notice. Nothing is read ahead of
- * what stream_read() returned, so nothing from before the swap can survive it. Ownership  The stream owns the
- * descriptor; stream_close() closes it. Threads    The loop of the session.
+ * Purpose    Non-blocking reads and gathered writes on a descriptor. What is above pulls: it offers what it has
+ *            each time there is room, so nothing is copied or queued here. A TLS stream takes the place of the
+ *            plain one (stream_replace()) between two replies; the dialogue above does not notice. Nothing is read
+ *            ahead of what stream_read() returned, so nothing from before the swap can survive it.
+ * Ownership  The stream owns the descriptor; stream_close() closes it.
+ * Threads    The loop of the session.
  */
 #ifndef SESSION_STREAM_H
 #define SESSION_STREAM_H
