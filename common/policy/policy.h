@@ -43,6 +43,8 @@ struct policy_needs {
 	bool headers, body, size, sender_ip, sender_host, helo, auth_user, recv_ip, recv_port, daemon_name;
 };
 void policy_needs(const struct policy *, struct policy_needs *);
+/* How often patterns of this snapshot gave up at a limit (taken as no match). */
+uint64_t policy_pattern_limit_hits(const struct policy *);
 
 /* A choice of target as it is stamped. Strings are owned by the decision's pool. */
 struct decision_target {
@@ -51,6 +53,8 @@ struct decision_target {
 	uint32_t sticky; /* stamp `s`: for the group's member choice */
 };
 enum priority { PRIORITY_NONE, PRIORITY_HIGH, PRIORITY_NORMAL, PRIORITY_LOW };
+enum priority priority_parse(const char *); /* PRIORITY_NONE if it is none of the three words */
+const char *priority_name(enum priority);   /* "high"; NULL for PRIORITY_NONE */
 struct open_rule {
 	const char *name; /* or its digest when unnamed */
 	char digest[9];
@@ -69,7 +73,7 @@ struct decision {
  * Evaluates all rules that need no recipient, records the open ones. `choose` gives chance for lists and weights
  * (milter: the random source; deliveryd: fake of the queue id). `trace` may be NULL (explain).
  */
-struct policy_trace;
+struct policy_trace; /* policy_trace.h */
 void policy_eval(const struct policy *, const struct facts *, struct rnd *choose, struct decision *, struct policy_trace *);
 void decision_free(struct decision *);
 
@@ -85,6 +89,9 @@ struct recipient_choice {
 };
 /* rcpt: the final recipient as given at the handoff */
 void policy_recipient(const struct policy *, const struct decision *, const char *rcpt, struct recipient_choice *);
+/* The same, recording the open rules asked and their recipient tests (explain). */
+void policy_recipient_traced(const struct policy *, const struct decision *, const char *rcpt, struct recipient_choice *,
+	struct policy_trace *);
 /* True when no rule of this policy can still claim a message whose decision is unclaimed (default_binding none: 451 in the milter). */
 bool decision_is_final_unclaimed(const struct decision *);
 

@@ -1,0 +1,23 @@
+/*
+ * lit_table - finds a number by a text within a name space: literals of rules, domains, digests
+ *
+ * Purpose    Built while a policy is compiled, then only read; one look costs the same at ten entries and at a
+ *            hundred thousand.
+ * Ownership  Keys are borrowed: they live in the policy's pool or in its conf.
+ */
+#ifndef POLICY_LIT_TABLE_H
+#define POLICY_LIT_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct lit_table;
+struct lit_table *lit_table_new(void);
+void lit_table_free(struct lit_table **);
+/* The place of the value for (space, key); a new one holds `fresh`, and *added says so. Valid until the next put. */
+uint32_t *lit_table_put(struct lit_table *, uint32_t space, const char *key, size_t len, uint32_t fresh, bool *added);
+bool lit_table_get(const struct lit_table *, uint32_t space, const char *key, size_t len, uint32_t *value);
+size_t lit_table_count(const struct lit_table *);
+
+#endif

@@ -1,0 +1,151 @@
+/*
+ * policy - the snapshot: loading, counting, what it needs
+ */
+#include "policy/policy_internal.h"
+
+#include <string.h>
+#include "policy/policy_trace.h"
+
+static void compile_rules(struct policy *p, struct errors *errors)
+{
+	struct lit_table *names = lit_table_new();
+	p->n_rules = conf_n_rules(p->conf);
+	p->rules = mem_zalloc((p->n_rules + 1) * sizeof(*p->rules));
+	for (uint32_t i = 0; i < p->n_rules; i++) {
+		const char *where;
+		bool added;
+		const json_t *json = conf_rule(p->conf, i, &where);
+		struct rule *r = &p->rules[i];
+		if (!policy_rule_compile(p, json, where, r, errors) || !r->named)
+			continue;
+		uint32_t first = *lit_table_put(names, 0, r->name, strlen(r->name), i, &added);
+		if (!added)
+			errors_add(errors, ERROR_ERROR, "%s.name: \"%s\" is already the name of %s", where, r->name,
+				p->rules[first].where);
+	}
+	lit_table_free(&names);
+}
+
+static void file_digests(struct policy *p)
+{
+	p->digests = lit_table_new();
+	/* from the last to the first, so that each list begins with the first rule */
+	for (uint32_t i = (uint32_t)p->n_rules; i-- > 0;) {
+		bool added;
+		struct rule *r = &p->rules[i];
+		if (r->n_r == 0)
+			continue;
+		uint32_t *first = lit_table_put(p->digests, 0, r->digest, 8, i, &added);
+		if (!added) {
+			r->same_digest = *first;
+			*first = i;
+		}
+	}
+}
+
+static void file_domains_of(struct policy *p, const struct conf_binding *b, struct errors *errors)
+{
+	for (size_t i = 0; i < b->n_match_domain; i++) {
+		bool added;
+		const char *domain = b->match_domain[i];
+		uint32_t owner = *lit_table_put(p->domains, 0, domain, strlen(domain), b->index, &added);
+		if (added)
+			continue;
+		const struct conf_binding *other = conf_binding(p->conf, owner);
+		errors_add(errors, ERROR_ERROR, "%s.match_domain: \"%s\" is already claimed by %s", b->where, domain,
+			other == b ? "the same binding" : other->where);
+	}
+	if (!b->match_from_set)
+		return;
+	p->needs.sender_ip |= b->n_match_from > 0;
+	p->needs.auth_user |= b->match_from_authenticated;
+	if (b->n_match_from == 0)
+		return;
+	struct addr_set *set = p->believed[b->index] = addr_set_new();
+	for (size_t i = 0; i < b->n_match_from; i++)
+		addr_set_add(set, &b->match_from[i], 0);
+}
+
+struct policy *policy_new(struct conf *conf, struct errors *errors)
+{
+	size_t n_before = errors->n_errors, n_bindings = conf_n_bindings(conf);
+	struct policy *p = mem_zalloc(sizeof(*p));
+	p->refs = 1;
+	p->conf = conf;
+	p->pool = pool_new(16384);
+	p->headers = lit_table_new();
+	p->domains = lit_table_new();
+	p->believed = pool_alloc(p->pool, (n_bindings + 1) * sizeof(struct addr_set *));
+	compile_rules(p, errors);
+	for (size_t i = 0; i < n_bindings; i++)
+		file_domains_of(p, conf_binding(conf, (uint32_t)i), errors);
+	if (errors->n_errors == n_before) {
+		file_digests(p);
+		policy_index_build(p);
+		policy_check(p, errors);
+		return p;
+	}
+	policy_unref(&p);
+	return NULL;
+}
+
+struct policy *policy_load(const char *path, struct errors *errors)
+{
+	struct conf *conf = conf_load(path, errors);
+	return conf != NULL ? policy_new(conf, errors) : NULL;
+}
+
+struct policy *policy_ref(struct policy *p)
+{
+	atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
+	return p;
+}
+
+static void policy_free(struct policy *p)
+{
+	for (size_t i = 0; i < p->n_rules; i++)
+		if (p->rules[i].expr != NULL)
+			rule_expr_release(p->rules[i].expr);
+	for (size_t i = 0; i < conf_n_bindings(p->conf); i++)
+		addr_set_free(&p->believed[i]);
+	policy_index_free(&p->index);
+	lit_table_free(&p->headers);
+	lit_table_free(&p->digests);
+	lit_table_free(&p->domains);
+	mem_free(&p->rules);
+	pool_free(&p->pool);
+	conf_unref(&p->conf);
+	mem_free(&p);
+}
+
+void policy_unref(struct policy **pp)
+{
+	struct policy *p = *pp;
+	*pp = NULL;
+	if (p != NULL && atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) == 1)
+		policy_free(p);
+}
+
+struct conf *policy_conf(const struct policy *p)
+{
+	return p->conf;
+}
+
+void policy_needs(const struct policy *p, struct policy_needs *out)
+{
+	*out = p->needs;
+}
+
+static void add_hits(void *ctx, struct rule_test *t)
+{
+	if (t->pattern != NULL)
+		*(uint64_t *)ctx += pattern_limit_hits(t->pattern);
+}
+
+uint64_t policy_pattern_limit_hits(const struct policy *p)
+{
+	uint64_t hits = 0;
+	for (size_t i = 0; i < p->n_rules; i++)
+		rule_expr_each_test(p->rules[i].expr, add_hits, &hits);
+	return hits;
+}
