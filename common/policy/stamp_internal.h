@@ -4,6 +4,7 @@
 #ifndef POLICY_STAMP_INTERNAL_H
 #define POLICY_STAMP_INTERNAL_H
 
+#include "base/mem.h"
 #include "policy/stamp.h"
 
 #define STAMP_MAC_LEN 43 /* 32 bytes as unpadded base64url */

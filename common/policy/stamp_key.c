@@ -132,6 +132,19 @@ static void base64url(const uint8_t *in, size_t n, char *out)
 	*out = '\0';
 }
 
+/* Unfolded and trimmed: the MTA may hand the milter other line breaks and blanks than it sends on. */
+static void add_unfolded(struct str *out, const char *raw)
+{
+	struct str s;
+	str_init(&s);
+	for (; *raw != '\0'; raw++)
+		if (*raw != '\r' && *raw != '\n')
+			str_add_char(&s, *raw);
+	str_trim(&s);
+	str_add_mem(out, s.data, s.len);
+	str_free(&s);
+}
+
 void stamp_mac(const struct stamp_keys *k, size_t key, const char *value, size_t len, const char *message_id,
 	char out[STAMP_MAC_LEN + 1])
 {
@@ -141,7 +154,7 @@ void stamp_mac(const struct stamp_keys *k, size_t key, const char *value, size_t
 	str_add_mem(&text, value, len);
 	str_add_char(&text, '\n');
 	if (message_id != NULL)
-		str_add(&text, message_id);
+		add_unfolded(&text, message_id);
 	gnutls_hmac_fast(GNUTLS_MAC_SHA256, k->keys[key], KEY_BYTES, text.data, text.len, sum);
 	str_free(&text);
 	base64url(sum, sizeof(sum), out);
