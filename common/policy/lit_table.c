@@ -36,7 +36,8 @@ static uint32_t hash_of(uint32_t space, const char *key, size_t len)
 	return (uint32_t)hash_bytes(key, len) ^ (space * 0x9e3779b1u);
 }
 
-static struct entry *find(const struct lit_table *t, uint32_t hash, uint32_t space, const char *key, size_t len)
+static struct entry *find(
+        const struct lit_table *t, uint32_t hash, uint32_t space, const char *key, size_t len)
 {
 	for (size_t i = hash & (t->size - 1);; i = (i + 1) & (t->size - 1)) {
 		struct entry *e = &t->entries[i];
@@ -60,7 +61,8 @@ static void grow(struct lit_table *t)
 	mem_free(&old.entries);
 }
 
-uint32_t *lit_table_put(struct lit_table *t, uint32_t space, const char *key, size_t len, uint32_t fresh, bool *added)
+uint32_t *lit_table_put(
+        struct lit_table *t, uint32_t space, const char *key, size_t len, uint32_t fresh, bool *added)
 {
 	if (2 * (t->n + 1) > t->size)
 		grow(t);
@@ -68,7 +70,8 @@ uint32_t *lit_table_put(struct lit_table *t, uint32_t space, const char *key, si
 	struct entry *e = find(t, hash, space, key, len);
 	*added = e->key == NULL;
 	if (*added) {
-		*e = (struct entry){.key = key, .len = (uint32_t)len, .space = space, .value = fresh, .hash = hash};
+		*e = (struct entry){
+		        .key = key, .len = (uint32_t)len, .space = space, .value = fresh, .hash = hash};
 		t->n++;
 	}
 	return &e->value;

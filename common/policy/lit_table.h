@@ -16,7 +16,8 @@ struct lit_table;
 struct lit_table *lit_table_new(void);
 void lit_table_free(struct lit_table **);
 /* The place of the value for (space, key); a new one holds `fresh`, and *added says so. Valid until the next put. */
-uint32_t *lit_table_put(struct lit_table *, uint32_t space, const char *key, size_t len, uint32_t fresh, bool *added);
+uint32_t *lit_table_put(
+        struct lit_table *, uint32_t space, const char *key, size_t len, uint32_t fresh, bool *added);
 bool lit_table_get(const struct lit_table *, uint32_t space, const char *key, size_t len, uint32_t *value);
 size_t lit_table_count(const struct lit_table *);
 

@@ -15,8 +15,8 @@
 #define MATCH_LIMIT 100000
 #define DEPTH_LIMIT 1000
 #define JIT_STACK_MAX (1024 * 1024)
-#define SLICE_MIN 256	   /* start positions between looks at the clock, at first */
-#define SLICE_MAX 65536	   /* and at most, while they go quickly */
+#define SLICE_MIN 256      /* start positions between looks at the clock, at first */
+#define SLICE_MAX 65536    /* and at most, while they go quickly */
 #define BUDGET_US 200000   /* CPU time one pattern may spend on one subject */
 #define SLICE_QUICK_US 500 /* a slice quicker than this doubles the next */
 
@@ -38,11 +38,13 @@ struct pattern *pattern_new(const char *text, const char *where, struct error *e
 	int code;
 	PCRE2_SIZE offset;
 	uint32_t options = PCRE2_NEVER_UTF | PCRE2_USE_OFFSET_LIMIT;
-	pcre2_code *re = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, options, &code, &offset, NULL);
+	pcre2_code *re =
+	        pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, options, &code, &offset, NULL);
 	if (re == NULL) {
 		PCRE2_UCHAR words[256];
 		pcre2_get_error_message(code, words, sizeof(words));
-		error_set(err, "pattern: %s (at byte %zu of the pattern)", (const char *)words, (size_t)offset + 1);
+		error_set(err, "pattern: %s (at byte %zu of the pattern)", (const char *)words,
+		        (size_t)offset + 1);
 		return NULL;
 	}
 	/* Without JIT (a hardened kernel may refuse it) the interpreter does the same, slower. */
@@ -102,7 +104,8 @@ static uint64_t cpu_us(void)
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static int match_once(struct pattern *p, struct pattern_scratch *s, const char *subject, size_t len, size_t start)
+static int match_once(
+        struct pattern *p, struct pattern_scratch *s, const char *subject, size_t len, size_t start)
 {
 	int rc = pcre2_match(p->code, (PCRE2_SPTR)subject, len, start, 0, s->data, s->context);
 	if (rc != PCRE2_ERROR_JIT_STACKLIMIT || s->stack != NULL)
@@ -145,8 +148,8 @@ bool pattern_match(struct pattern *p, struct pattern_scratch **scratch, const ch
 		*scratch = scratch_new();
 	if (subject == NULL)
 		subject = "";
-	int rc = len > SLICE_MIN && !p->whole ? match_sliced(p, *scratch, subject, len) :
-						match_once(p, *scratch, subject, len, 0);
+	int rc = len > SLICE_MIN && !p->whole ? match_sliced(p, *scratch, subject, len)
+	                                      : match_once(p, *scratch, subject, len, 0);
 	if (rc >= 0)
 		return true;
 	if (rc == PCRE2_ERROR_NOMATCH)
@@ -155,8 +158,10 @@ bool pattern_match(struct pattern *p, struct pattern_scratch **scratch, const ch
 		PCRE2_UCHAR words[128];
 		char quoted[256];
 		pcre2_get_error_message(rc, words, sizeof(words));
-		log_warning("%s: pattern %s gave up (%s): taken as no match; not logged again for this pattern", p->where,
-			log_quote(p->text, strlen(p->text), quoted, sizeof(quoted)), (const char *)words);
+		log_warning(
+		        "%s: pattern %s gave up (%s): taken as no match; not logged again for this pattern",
+		        p->where, log_quote(p->text, strlen(p->text), quoted, sizeof(quoted)),
+		        (const char *)words);
 	}
 	return false;
 }

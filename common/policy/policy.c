@@ -20,8 +20,8 @@ static void compile_rules(struct policy *p, struct errors *errors)
 			continue;
 		uint32_t first = *lit_table_put(names, 0, r->name, strlen(r->name), i, &added);
 		if (!added)
-			errors_add(errors, ERROR_ERROR, "%s.name: \"%s\" is already the name of %s", where, r->name,
-				p->rules[first].where);
+			errors_add(errors, ERROR_ERROR, "%s.name: \"%s\" is already the name of %s", where,
+			        r->name, p->rules[first].where);
 	}
 	lit_table_free(&names);
 }
@@ -52,8 +52,8 @@ static void file_domains_of(struct policy *p, const struct conf_binding *b, stru
 		if (added)
 			continue;
 		const struct conf_binding *other = conf_binding(p->conf, owner);
-		errors_add(errors, ERROR_ERROR, "%s.match_domain: \"%s\" is already claimed by %s", b->where, domain,
-			other == b ? "the same binding" : other->where);
+		errors_add(errors, ERROR_ERROR, "%s.match_domain: \"%s\" is already claimed by %s", b->where,
+		        domain, other == b ? "the same binding" : other->where);
 	}
 	if (!b->match_from_set)
 		return;

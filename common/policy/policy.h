@@ -23,19 +23,19 @@ struct conf *policy_conf(const struct policy *); /* borrowed */
 
 /* What is known about a message. NULL / false = unknown, which makes a test false. "" is known and empty. */
 struct facts {
-	const char *mailfrom;	     /* as given, with or without <>; never NULL */
+	const char *mailfrom;         /* as given, with or without <>; never NULL */
 	const struct addr *sender_ip; /* NULL = unknown */
 	const char *sender_host, *helo, *auth_user, *recv_ip, *daemon_name;
-	int recv_port;		     /* -1 = unknown */
+	int recv_port; /* -1 = unknown */
 	/* header instances in order; value raw as received (folded); names any case. X-Binding not among them. */
 	const struct fact_header {
 		const char *name, *value;
 		size_t name_len, value_len;
-	} *headers;
+	} * headers;
 	size_t n_headers;
 	const char *body; /* NULL = unknown; first body_len bytes as sent, up to milter.body_limit */
 	size_t body_len;
-	int64_t size;	  /* header, empty line, body with CRLF, without X-Binding; -1 = unknown */
+	int64_t size; /* header, empty line, body with CRLF, without X-Binding; -1 = unknown */
 };
 
 /* What the milter has to ask for, given the rules (negotiation). */
@@ -62,11 +62,11 @@ struct open_rule {
 };
 struct decision {
 	struct decision_target target; /* what holds when no open rule matches the recipient */
-	const char *rule;	       /* rule name or digest, "match_domain", "default" */
+	const char *rule;              /* rule name or digest, "match_domain", "default" */
 	enum priority priority;
 	struct open_rule *open; /* in rule order */
 	size_t n_open;
-	bool claimed; /* false: nothing claimed it, target is `default` by default */
+	bool claimed;      /* false: nothing claimed it, target is `default` by default */
 	struct pool *pool; /* owns all strings */
 };
 /*
@@ -74,7 +74,8 @@ struct decision {
  * (milter: the random source; deliveryd: fake of the queue id). `trace` may be NULL (explain).
  */
 struct policy_trace; /* policy_trace.h */
-void policy_eval(const struct policy *, const struct facts *, struct rnd *choose, struct decision *, struct policy_trace *);
+void policy_eval(const struct policy *, const struct facts *, struct rnd *choose, struct decision *,
+        struct policy_trace *);
 void decision_free(struct decision *);
 
 /* The final choice for one recipient. */
@@ -88,15 +89,16 @@ struct recipient_choice {
 	unsigned stale_rules; /* open rules skipped because their digest is unknown here */
 };
 /* rcpt: the final recipient as given at the handoff */
-void policy_recipient(const struct policy *, const struct decision *, const char *rcpt, struct recipient_choice *);
+void policy_recipient(
+        const struct policy *, const struct decision *, const char *rcpt, struct recipient_choice *);
 /* The same, recording the open rules asked and their recipient tests (explain). */
-void policy_recipient_traced(const struct policy *, const struct decision *, const char *rcpt, struct recipient_choice *,
-	struct policy_trace *);
+void policy_recipient_traced(const struct policy *, const struct decision *, const char *rcpt,
+        struct recipient_choice *, struct policy_trace *);
 /* True when no rule of this policy can still claim a message whose decision is unclaimed (default_binding none: 451 in the milter). */
 bool decision_is_final_unclaimed(const struct decision *);
 
 /* A group's member by weighted rendezvous hash over `key`; usable() says which members count. -1 if none. */
 int policy_group_member(const struct conf *, const struct conf_group *, uint64_t key,
-	bool (*usable)(void *ctx, const struct conf_binding *), void *ctx);
+        bool (*usable)(void *ctx, const struct conf_binding *), void *ctx);
 
 #endif

@@ -23,18 +23,23 @@ bool policy_target_known(const struct conf *conf, const char *target)
 static bool check_target(struct policy *p, const char *target, const char *where, struct errors *errors)
 {
 	if (policy_target_known(p->conf, target)) {
-		const struct conf_group *g = strncmp(target, "group:", 6) == 0 ? conf_group_named(p->conf, target + 6) : NULL;
+		const struct conf_group *g =
+		        strncmp(target, "group:", 6) == 0 ? conf_group_named(p->conf, target + 6) : NULL;
 		if (g == NULL || g->n_members > 0)
 			return true;
-		errors_add(errors, ERROR_ERROR, "%s.bind: the group \"%s\" has no bindings", where, target + 6);
+		errors_add(
+		        errors, ERROR_ERROR, "%s.bind: the group \"%s\" has no bindings", where, target + 6);
 	} else if (strcmp(target, "group:default") == 0) {
 		bind_error(errors, where, "bind",
-			"\"group:default\" is no target: it holds the ungrouped bindings for inheritance only");
+		        "\"group:default\" is no target: it holds the ungrouped bindings for inheritance "
+		        "only");
 	} else if (strncmp(target, "group:", 6) == 0) {
-		errors_add(errors, ERROR_ERROR, "%s.bind: there is no binding group \"%s\"", where, target + 6);
+		errors_add(
+		        errors, ERROR_ERROR, "%s.bind: there is no binding group \"%s\"", where, target + 6);
 	} else if (conf_group_named(p->conf, target) != NULL) {
-		errors_add(errors, ERROR_ERROR, "%s.bind: there is no binding \"%s\"; for the group write \"group:%s\"", where,
-			target, target);
+		errors_add(errors, ERROR_ERROR,
+		        "%s.bind: there is no binding \"%s\"; for the group write \"group:%s\"", where,
+		        target, target);
 	} else {
 		errors_add(errors, ERROR_ERROR, "%s.bind: there is no binding \"%s\"", where, target);
 	}
@@ -42,16 +47,17 @@ static bool check_target(struct policy *p, const char *target, const char *where
 }
 
 static bool add_target(struct policy *p, struct bind *b, const char *target, double weight, const char *where,
-	struct errors *errors)
+        struct errors *errors)
 {
 	if (!check_target(p, target, where, errors))
 		return false;
 	for (size_t i = 0; i < b->n; i++)
 		if (strcmp(b->targets[i], target) == 0) {
 			errors_add(errors, ERROR_ERROR,
-				"%s.bind: \"%s\" stands there twice; to give it more mail write an object with weights: "
-				"{\"%s\": 2, ...}",
-				where, target, target);
+			        "%s.bind: \"%s\" stands there twice; to give it more mail write an object "
+			        "with weights: "
+			        "{\"%s\": 2, ...}",
+			        where, target, target);
 			return false;
 		}
 	b->targets[b->n] = pool_strdup(p->pool, target);
@@ -60,40 +66,47 @@ static bool add_target(struct policy *p, struct bind *b, const char *target, dou
 	return true;
 }
 
-static bool compile_list(struct policy *p, const json_t *bind, const char *where, struct bind *b, struct errors *errors)
+static bool compile_list(
+        struct policy *p, const json_t *bind, const char *where, struct bind *b, struct errors *errors)
 {
 	size_t i;
 	json_t *value;
 	bool ok = true;
 	if (json_array_size(bind) == 0)
 		return bind_error(errors, where, "bind", "the list is empty");
-	json_array_foreach (bind, i, value) {
+	json_array_foreach(bind, i, value)
+	{
 		if (!json_is_string(value))
-			ok = bind_error(errors, where, "bind", "a list holds names of bindings, or group:NAME");
+			ok = bind_error(
+			        errors, where, "bind", "a list holds names of bindings, or group:NAME");
 		else
 			ok &= add_target(p, b, json_string_value(value), 1, where, errors);
 	}
 	return ok;
 }
 
-static bool compile_weights(struct policy *p, const json_t *bind, const char *where, struct bind *b, struct errors *errors)
+static bool compile_weights(
+        struct policy *p, const json_t *bind, const char *where, struct bind *b, struct errors *errors)
 {
 	const char *key;
 	json_t *value;
 	bool ok = true;
-	json_object_foreach ((json_t *)bind, key, value) {
+	json_object_foreach((json_t *)bind, key, value)
+	{
 		if (strcmp(key, "comment") == 0 && !json_is_number(value))
 			continue;
 		double weight = json_number_value(value);
 		if (!json_is_number(value) || !(weight > 0) || weight > 1e9) {
-			errors_add(errors, ERROR_ERROR, "%s.bind.%s: a weight is a number greater than 0", where, key);
+			errors_add(errors, ERROR_ERROR, "%s.bind.%s: a weight is a number greater than 0",
+			        where, key);
 			ok = false;
 		} else {
 			ok &= add_target(p, b, key, weight, where, errors);
 		}
 	}
 	if (ok && b->n == 0)
-		return bind_error(errors, where, "bind", "the object is empty; it gives targets their weights, or is {\"header\": NAME}");
+		return bind_error(errors, where, "bind",
+		        "the object is empty; it gives targets their weights, or is {\"header\": NAME}");
 	return ok;
 }
 
@@ -104,12 +117,14 @@ static const json_t *header_form(const json_t *bind)
 	return json_is_string(name) ? name : NULL;
 }
 
-static bool compile_header(struct policy *p, const json_t *bind, const char *where, struct bind *b, struct errors *errors)
+static bool compile_header(
+        struct policy *p, const json_t *bind, const char *where, struct bind *b, struct errors *errors)
 {
 	struct error err;
 	const char *key;
 	json_t *value;
-	json_object_foreach ((json_t *)bind, key, value) {
+	json_object_foreach((json_t *)bind, key, value)
+	{
 		if (strcmp(key, "header") != 0 && strcmp(key, "comment") != 0)
 			return bind_error(errors, where, "bind", "beside \"header\" there is nothing else");
 	}
@@ -125,28 +140,33 @@ static bool compile_header(struct policy *p, const json_t *bind, const char *whe
 	return true;
 }
 
-static bool compile_sticky(struct policy *p, const json_t *sticky, const char *where, struct bind *b, struct errors *errors)
+static bool compile_sticky(
+        struct policy *p, const json_t *sticky, const char *where, struct bind *b, struct errors *errors)
 {
 	struct error err;
 	if (sticky == NULL)
 		return true;
 	if (!json_is_string(sticky))
-		return bind_error(errors, where, "sticky", "must be the name of a field, as \"mailfrom\" or \"header:X-Campaign\"");
+		return bind_error(errors, where, "sticky",
+		        "must be the name of a field, as \"mailfrom\" or \"header:X-Campaign\"");
 	if (!rule_field_parse(json_string_value(sticky), p->pool, &b->sticky, &err))
 		return bind_error(errors, where, "sticky", err.text);
 	if (rule_field_is_recipient(b->sticky.field))
 		return bind_error(errors, where, "sticky",
-			"recipient fields cannot be used: the choice is made once, before the final recipients are known");
+		        "recipient fields cannot be used: the choice is made once, before the final "
+		        "recipients are known");
 	policy_note_field(p, &b->sticky);
 	b->has_sticky = true;
 	return true;
 }
 
-bool policy_bind_compile(struct policy *p, const json_t *bind, const json_t *sticky, const char *where, struct bind *b,
-	struct errors *errors)
+bool policy_bind_compile(struct policy *p, const json_t *bind, const json_t *sticky, const char *where,
+        struct bind *b, struct errors *errors)
 {
 	bool ok;
-	size_t max = json_is_array(bind) ? json_array_size(bind) : json_is_object(bind) ? json_object_size(bind) : 1;
+	size_t max = json_is_array(bind)    ? json_array_size(bind)
+	             : json_is_object(bind) ? json_object_size(bind)
+	                                    : 1;
 	b->targets = pool_alloc(p->pool, (max + 1) * sizeof(*b->targets));
 	b->weights = pool_alloc(p->pool, (max + 1) * sizeof(*b->weights));
 	if (json_is_string(bind))
@@ -154,12 +174,14 @@ bool policy_bind_compile(struct policy *p, const json_t *bind, const json_t *sti
 	else if (json_is_array(bind))
 		ok = compile_list(p, bind, where, b, errors);
 	else if (json_is_object(bind))
-		ok = header_form(bind) != NULL ? compile_header(p, bind, where, b, errors) :
-						 compile_weights(p, bind, where, b, errors);
+		ok = header_form(bind) != NULL ? compile_header(p, bind, where, b, errors)
+		                               : compile_weights(p, bind, where, b, errors);
 	else
 		ok = bind_error(errors, where, "bind",
-			bind == NULL ? "is missing: a binding, group:NAME, a list, an object of weights, or {\"header\": NAME}" :
-				       "must be a binding, group:NAME, a list, an object of weights, or {\"header\": NAME}");
+		        bind == NULL ? "is missing: a binding, group:NAME, a list, an object of weights, or "
+		                       "{\"header\": NAME}"
+		                     : "must be a binding, group:NAME, a list, an object of weights, or "
+		                       "{\"header\": NAME}");
 	return compile_sticky(p, sticky, where, b, errors) && ok;
 }
 
@@ -171,7 +193,7 @@ double policy_rendezvous_score(const char *name, double weight, uint64_t key)
 }
 
 int policy_group_member(const struct conf *conf, const struct conf_group *group, uint64_t key,
-	bool (*usable)(void *ctx, const struct conf_binding *), void *ctx)
+        bool (*usable)(void *ctx, const struct conf_binding *), void *ctx)
 {
 	int best = -1;
 	double least = 0;

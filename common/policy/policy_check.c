@@ -65,8 +65,8 @@ struct reach {
 	const struct policy *p;
 	struct operands *operands; /* by rule */
 	struct lit_table *by_text; /* operand -> last rule filed under it */
-	uint32_t *previous;	   /* rule -> the one filed there before */
-	uint32_t all;		   /* a rule that takes everything, NO_RULE while none */
+	uint32_t *previous;        /* rule -> the one filed there before */
+	uint32_t all;              /* a rule that takes everything, NO_RULE while none */
 	uint32_t all_recipients;   /* one that takes everything by recipient tests */
 };
 
@@ -82,7 +82,8 @@ static uint32_t find_cover(const struct reach *x, uint32_t rule)
 		if (!lit_table_get(x->by_text, 0, own->texts[i], strlen(own->texts[i]), &at))
 			continue;
 		for (; at != NO_RULE; at = x->previous[at])
-			if (has_all(own, &x->operands[at]) && (x->p->rules[at].n_r == 0 || x->p->rules[rule].n_r > 0))
+			if (has_all(own, &x->operands[at]) &&
+			        (x->p->rules[at].n_r == 0 || x->p->rules[rule].n_r > 0))
 				return at;
 	}
 	return NO_RULE;
@@ -120,8 +121,9 @@ static void check_reach(const struct policy *p, struct errors *errors)
 		add_operands(&x.operands[i], r->r_args, r->n_r, pool);
 		uint32_t cover = find_cover(&x, i);
 		if (cover != NO_RULE)
-			errors_add(errors, ERROR_WARNING, "%s: can never be reached: %s (\"%s\") matches all it matches", r->where,
-				p->rules[cover].where, p->rules[cover].name);
+			errors_add(errors, ERROR_WARNING,
+			        "%s: can never be reached: %s (\"%s\") matches all it matches", r->where,
+			        p->rules[cover].where, p->rules[cover].name);
 		else
 			file_rule(&x, i);
 	}
@@ -156,8 +158,9 @@ static void check_assigned(const struct policy *p, struct errors *errors)
 	for (uint32_t i = 1; i < n && !by_header; i++) {
 		const struct conf_binding *b = conf_binding(p->conf, i);
 		if (!assigned[i] && b->n_match_domain == 0)
-			errors_add(errors, ERROR_WARNING, "%s: nothing assigns mail to it: no rule, group target or match_domain",
-				b->where);
+			errors_add(errors, ERROR_WARNING,
+			        "%s: nothing assigns mail to it: no rule, group target or match_domain",
+			        b->where);
 	}
 	mem_free(&assigned);
 }
@@ -176,8 +179,9 @@ static void check_addresses(const struct policy *p, struct errors *errors)
 			const char *text = pool_strdup(pool, addr_print(&b->source[f], buf));
 			uint32_t owner = *lit_table_put(seen, 0, text, strlen(text), i, &added);
 			if (!added)
-				errors_add(errors, ERROR_WARNING, "%s.bind_address: %s is also the address of the binding \"%s\"",
-					b->where, text, conf_binding(p->conf, owner)->name);
+				errors_add(errors, ERROR_WARNING,
+				        "%s.bind_address: %s is also the address of the binding \"%s\"",
+				        b->where, text, conf_binding(p->conf, owner)->name);
 		}
 	}
 	pool_free(&pool);
@@ -220,15 +224,17 @@ static void check_rule(const struct policy *p, const struct rule *r, struct erro
 	rule_expr_each_test(r->expr, note_client_test, &client);
 	if (r->bind.type == BIND_HEADER && !client)
 		errors_add(errors, ERROR_WARNING,
-			"%s: lets whoever writes the header %s choose the binding; add a test on the client, as "
-			"\"AND sender_ip in '10.0.0.0/8'\"",
-			r->where, r->bind.header.header);
+		        "%s: lets whoever writes the header %s choose the binding; add a test on the client, "
+		        "as "
+		        "\"AND sender_ip in '10.0.0.0/8'\"",
+		        r->where, r->bind.header.header);
 	rule_expr_each_test(r->expr, note_own_header, &own);
 	if (r->bind.type == BIND_HEADER)
 		own.seen |= ascii_ieq(r->bind.header.header, own.name);
 	if (own.seen)
-		errors_add(errors, ERROR_WARNING, "%s: looks at %s, the stamp itself: it is taken off before rules are asked",
-			r->where, own.name);
+		errors_add(errors, ERROR_WARNING,
+		        "%s: looks at %s, the stamp itself: it is taken off before rules are asked", r->where,
+		        own.name);
 }
 
 void policy_check(const struct policy *p, struct errors *errors)

@@ -112,9 +112,11 @@ static void find_candidates(struct eval *ev, struct candidates *c)
 	c->list = c->few;
 	c->size = array_len(c->few);
 	for (uint32_t s = 0; s < x->n_spaces; s++) {
-		struct rule_field_ref ref = {.field = x->spaces[s].field, .header_index = x->spaces[s].header_index};
+		struct rule_field_ref ref = {
+		        .field = x->spaces[s].field, .header_index = x->spaces[s].header_index};
 		if (ref.field == FIELD_HEADER) {
-			for (const struct header_value *v = ev->headers[ref.header_index].first; v != NULL; v = v->next)
+			for (const struct header_value *v = ev->headers[ref.header_index].first; v != NULL;
+			        v = v->next)
 				add_posting(ev, c, s, v->value, v->len);
 		} else if (eval_field_text(ev, &ref, &value, &len)) {
 			add_posting(ev, c, s, value, len);
@@ -170,7 +172,7 @@ static const struct conf_binding *ask_domains(struct eval *ev)
 	uint32_t index;
 	const struct conf_binding *b = NULL;
 	if (ev->mailfrom_domain[0] != '\0' &&
-		lit_table_get(p->domains, 0, ev->mailfrom_domain, strlen(ev->mailfrom_domain), &index))
+	        lit_table_get(p->domains, 0, ev->mailfrom_domain, strlen(ev->mailfrom_domain), &index))
 		b = conf_binding(p->conf, index);
 	bool ok = b != NULL && believed(ev, b);
 	if (ev->trace != NULL) {
@@ -182,7 +184,7 @@ static const struct conf_binding *ask_domains(struct eval *ev)
 }
 
 void policy_eval(const struct policy *p, const struct facts *facts, struct rnd *choose, struct decision *d,
-	struct policy_trace *trace)
+        struct policy_trace *trace)
 {
 	struct eval ev;
 	struct pool *work = pool_new(4096);

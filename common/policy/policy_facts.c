@@ -158,7 +158,8 @@ static bool fact_text(struct eval *ev, enum rule_field field, bool raw, const ch
 		text = ev->recv_ip.family != AF_UNSPEC ? ev->recv_ip_text : NULL;
 		break;
 	case FIELD_SENDER_HOST:
-		text = raw ? known_host(f->sender_host) : normal_host(ev, known_host(f->sender_host), &ev->sender_host);
+		text = raw ? known_host(f->sender_host)
+		           : normal_host(ev, known_host(f->sender_host), &ev->sender_host);
 		break;
 	case FIELD_HELO:
 		text = raw ? f->helo : normal_host(ev, f->helo, &ev->helo);

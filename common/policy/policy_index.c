@@ -26,7 +26,8 @@ static void add(struct literals *l, const struct rule_test *t, const char *text)
 		l->size = l->size ? l->size * 2 : 8;
 		l->items = mem_array(l->items, l->size, sizeof(*l->items));
 	}
-	l->items[l->n++] = (struct literal){.field = t->ref.field, .header_index = t->ref.header_index, .text = text};
+	l->items[l->n++] =
+	        (struct literal){.field = t->ref.field, .header_index = t->ref.header_index, .text = text};
 }
 
 static bool collect_test(struct policy *p, const struct rule_test *t, struct literals *out)
@@ -74,7 +75,8 @@ static bool collect(struct policy *p, const struct rule_expr *e, struct literals
 		}
 	}
 	for (size_t i = 0; i < best.n; i++) {
-		struct rule_test t = {.ref = {.field = best.items[i].field, .header_index = best.items[i].header_index}};
+		struct rule_test t = {
+		        .ref = {.field = best.items[i].field, .header_index = best.items[i].header_index}};
 		add(out, &t, best.items[i].text);
 	}
 	mem_free(&best.items);
@@ -95,10 +97,12 @@ static void file_rule(struct policy_index *x, const struct literal *l, uint32_t 
 {
 	bool added;
 	uint32_t space = space_of(x, l->field, l->header_index);
-	uint32_t at = *lit_table_put(x->table, space, l->text, strlen(l->text), (uint32_t)x->n_postings, &added);
+	uint32_t at =
+	        *lit_table_put(x->table, space, l->text, strlen(l->text), (uint32_t)x->n_postings, &added);
 	if (added) {
 		if ((x->n_postings & (x->n_postings - 1)) == 0)
-			x->postings = mem_array(x->postings, x->n_postings ? x->n_postings * 2 : 1, sizeof(*x->postings));
+			x->postings = mem_array(
+			        x->postings, x->n_postings ? x->n_postings * 2 : 1, sizeof(*x->postings));
 		x->postings[x->n_postings++] = (struct posting){.rules = NULL};
 	}
 	struct posting *list = &x->postings[at];

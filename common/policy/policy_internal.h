@@ -55,7 +55,7 @@ struct policy_index {
 	struct posting {
 		uint32_t *rules; /* ascending */
 		uint32_t n, size;
-	} *postings;
+	} * postings;
 	size_t n_postings;
 	uint32_t *always; /* rules no literal stands before, ascending */
 	size_t n_always;
@@ -72,18 +72,19 @@ struct policy {
 	size_t header_name_max;
 	struct lit_table *digests; /* of rules with R -> rule */
 	struct policy_index index;
-	struct lit_table *domains;	/* match_domain -> binding index */
-	struct addr_set **believed;	/* by binding index: match_domain_from's networks, NULL = none */
+	struct lit_table *domains;  /* match_domain -> binding index */
+	struct addr_set **believed; /* by binding index: match_domain_from's networks, NULL = none */
 	struct policy_needs needs;
 };
 
 /* policy_rule.c: false = nothing usable; errors are in `errors`. */
-bool policy_rule_compile(struct policy *, const json_t *, const char *where, struct rule *out, struct errors *);
+bool policy_rule_compile(
+        struct policy *, const json_t *, const char *where, struct rule *out, struct errors *);
 void policy_note_field(struct policy *, struct rule_field_ref *); /* sets header_index; adds to the needs */
 
 /* policy_bind.c */
-bool policy_bind_compile(struct policy *, const json_t *bind, const json_t *sticky, const char *where, struct bind *,
-	struct errors *);
+bool policy_bind_compile(struct policy *, const json_t *bind, const json_t *sticky, const char *where,
+        struct bind *, struct errors *);
 bool policy_target_known(const struct conf *, const char *target);
 /* Index of the target chosen by weighted rendezvous hash, for sticky lists and groups: the key decides, and few keys
  * change their target when the list grows. */
@@ -110,12 +111,12 @@ struct eval {
 	struct pool *pool;
 	struct pattern_scratch *scratch;
 	const char *mailfrom, *mailfrom_domain; /* normal form */
-	const char *rcpt, *rcpt_domain;		/* NULL while no recipient is looked at */
-	const char *sender_host, *helo;		/* normal form, made when first asked for */
+	const char *rcpt, *rcpt_domain;         /* NULL while no recipient is looked at */
+	const char *sender_host, *helo;         /* normal form, made when first asked for */
 	struct header_chain {
 		struct header_value *first, *last;
 		size_t n;
-	} *headers; /* by header index */
+	} * headers;                    /* by header index */
 	struct addr sender_ip, recv_ip; /* AF_UNSPEC = unknown */
 	char sender_ip_text[ADDR_TEXT_SIZE], recv_ip_text[ADDR_TEXT_SIZE];
 	struct rnd *choose;

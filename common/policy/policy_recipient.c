@@ -32,14 +32,14 @@ static bool matches(struct eval *ev, const struct rule *r, const struct open_rul
 }
 
 void policy_recipient_traced(const struct policy *p, const struct decision *d, const char *rcpt,
-	struct recipient_choice *out, struct policy_trace *trace)
+        struct recipient_choice *out, struct policy_trace *trace)
 {
 	*out = (struct recipient_choice){.target = d->target.name,
-		.has_sticky = d->target.has_sticky,
-		.sticky = d->target.sticky,
-		.rule = d->rule,
-		.priority = d->priority,
-		.claimed = d->claimed};
+	        .has_sticky = d->target.has_sticky,
+	        .sticky = d->target.sticky,
+	        .rule = d->rule,
+	        .priority = d->priority,
+	        .claimed = d->claimed};
 	if (d->n_open == 0)
 		return;
 	struct eval ev;
@@ -69,7 +69,8 @@ void policy_recipient_traced(const struct policy *p, const struct decision *d, c
 	pool_free(&work);
 }
 
-void policy_recipient(const struct policy *p, const struct decision *d, const char *rcpt, struct recipient_choice *out)
+void policy_recipient(
+        const struct policy *p, const struct decision *d, const char *rcpt, struct recipient_choice *out)
 {
 	policy_recipient_traced(p, d, rcpt, out, NULL);
 }

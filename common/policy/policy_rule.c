@@ -19,12 +19,14 @@ static void check_keys(const json_t *json, const char *where, struct errors *err
 	static const char *const known[] = {"name", "when", "bind", "sticky", "priority", "comment"};
 	const char *key;
 	json_t *value;
-	json_object_foreach ((json_t *)json, key, value) {
+	json_object_foreach((json_t *)json, key, value)
+	{
 		size_t i = 0;
 		while (i < array_len(known) && strcmp(key, known[i]) != 0)
 			i++;
 		if (i == array_len(known))
-			rule_error(errors, where, key, "unknown key; a rule has name, when, bind, sticky, priority, comment");
+			rule_error(errors, where, key,
+			        "unknown key; a rule has name, when, bind, sticky, priority, comment");
 	}
 }
 
@@ -33,7 +35,8 @@ static bool is_digest(const char *name)
 	return strlen(name) == 8 && strspn(name, "0123456789abcdefABCDEF") == 8;
 }
 
-static bool compile_name(struct policy *p, const json_t *json, const char *where, struct rule *out, struct errors *errors)
+static bool compile_name(
+        struct policy *p, const json_t *json, const char *where, struct rule *out, struct errors *errors)
 {
 	const json_t *value = json_object_get(json, "name");
 	if (value == NULL)
@@ -45,10 +48,12 @@ static bool compile_name(struct policy *p, const json_t *json, const char *where
 	if (!name_check("a rule's name", name, &err))
 		return rule_error(errors, where, "name", err.text);
 	if (strcmp(name, "default") == 0 || strcmp(name, "match_domain") == 0)
-		return rule_error(errors, where, "name", "\"default\" and \"match_domain\" say in logs and stamps that no rule "
-							 "decided; choose another name");
+		return rule_error(errors, where, "name",
+		        "\"default\" and \"match_domain\" say in logs and stamps that no rule "
+		        "decided; choose another name");
 	if (is_digest(name))
-		return rule_error(errors, where, "name", "8 hexadecimal digits stand for rules without a name; choose another");
+		return rule_error(errors, where, "name",
+		        "8 hexadecimal digits stand for rules without a name; choose another");
 	out->name = pool_strdup(p->pool, name);
 	out->named = true;
 	return true;
@@ -87,15 +92,17 @@ static const char *normal_text(struct policy *p, const struct rule_expr *e)
 }
 
 static bool mixed_error(const struct rule_expr *operand, const struct rule_expr *whole, const char *where,
-	struct errors *errors)
+        struct errors *errors)
 {
 	struct str s;
 	str_init(&s);
 	str_printf(&s,
-		"column %u: tests on recipients (rcptto, rcptto_domain) stand together with others in one part; recipients "
-		"are decided after the milter, so a rule with them must have the form N AND R, each part joined by the "
-		"outermost AND having only recipient tests or none",
-		operand->column);
+	        "column %u: tests on recipients (rcptto, rcptto_domain) stand together with others in one "
+	        "part; recipients "
+	        "are decided after the milter, so a rule with them must have the form N AND R, each part "
+	        "joined by the "
+	        "outermost AND having only recipient tests or none",
+	        operand->column);
 	str_add(&s, "; split it into rules with the same bind");
 	size_t before = s.len;
 	str_add(&s, ": ");
@@ -155,12 +162,13 @@ static void note_test(void *ctx, struct rule_test *t)
 	policy_note_field(ctx, &t->ref);
 }
 
-static bool compile_when(struct policy *p, const json_t *json, const char *where, struct rule *out, struct errors *errors)
+static bool compile_when(
+        struct policy *p, const json_t *json, const char *where, struct rule *out, struct errors *errors)
 {
 	const json_t *value = json_object_get(json, "when");
 	if (value == NULL)
 		return rule_error(errors, where, "when",
-			"is missing; for a rule that matches every message write \"mailfrom =~ ''\"");
+		        "is missing; for a rule that matches every message write \"mailfrom =~ ''\"");
 	if (!json_is_string(value))
 		return rule_error(errors, where, "when", "must be text");
 	struct error err;
@@ -175,7 +183,8 @@ static bool compile_when(struct policy *p, const json_t *json, const char *where
 	return divide(p, where, out, errors);
 }
 
-bool policy_rule_compile(struct policy *p, const json_t *json, const char *where, struct rule *out, struct errors *errors)
+bool policy_rule_compile(
+        struct policy *p, const json_t *json, const char *where, struct rule *out, struct errors *errors)
 {
 	*out = (struct rule){.where = pool_strdup(p->pool, where), .same_digest = NO_RULE};
 	if (!json_is_object(json)) {
@@ -186,6 +195,7 @@ bool policy_rule_compile(struct policy *p, const json_t *json, const char *where
 	bool ok = compile_name(p, json, where, out, errors);
 	ok &= compile_when(p, json, where, out, errors);
 	ok &= compile_priority(json, where, out, errors);
-	ok &= policy_bind_compile(p, json_object_get(json, "bind"), json_object_get(json, "sticky"), where, &out->bind, errors);
+	ok &= policy_bind_compile(
+	        p, json_object_get(json, "bind"), json_object_get(json, "sticky"), where, &out->bind, errors);
 	return ok;
 }

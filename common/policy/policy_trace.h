@@ -14,16 +14,17 @@
 #include "base/mem.h"
 
 struct trace_test {
-	const char *text;  /* "header:x-customer == 'acme'" */
-	const char *value; /* what the message has there, cut to 200 bytes; NULL = unknown, or no such header */
+	const char *text; /* "header:x-customer == 'acme'" */
+	const char
+	        *value; /* what the message has there, cut to 200 bytes; NULL = unknown, or no such header */
 	size_t value_len;
 	bool known, result;
 };
 struct trace_rule {
 	const char *name, *where, *when; /* when: normal text */
-	bool matched;	     /* N is true and a target could be chosen; in a recipient's trace: R is true */
-	bool open;	     /* matched, and left to deliveryd to decide per recipient */
-	const char *target;  /* chosen, NULL = none */
+	bool matched;       /* N is true and a target could be chosen; in a recipient's trace: R is true */
+	bool open;          /* matched, and left to deliveryd to decide per recipient */
+	const char *target; /* chosen, NULL = none */
 	struct trace_test *tests;
 	size_t n_tests;
 };
@@ -31,9 +32,9 @@ struct policy_trace {
 	struct pool *pool;
 	struct trace_rule **rules;
 	size_t n_rules;
-	const char *domain;	  /* the envelope sender's, when no rule decided: what match_domain was asked for */
+	const char *domain; /* the envelope sender's, when no rule decided: what match_domain was asked for */
 	const char *match_domain; /* the binding that claims it, NULL = none */
-	bool believed;		  /* match_domain_from lets it */
+	bool believed;            /* match_domain_from lets it */
 };
 void policy_trace_init(struct policy_trace *);
 void policy_trace_free(struct policy_trace *);

@@ -29,24 +29,24 @@ enum rule_op { OP_MATCH, OP_NO_MATCH, OP_EQ, OP_NE, OP_LT, OP_GT, OP_IN };
 
 struct rule_field_ref {
 	enum rule_field field;
-	const char *header;  /* lower case; FIELD_HEADER only */
+	const char *header;    /* lower case; FIELD_HEADER only */
 	uint32_t header_index; /* set by the policy: its number among the headers the policy looks at */
 };
 
 struct rule_test {
 	struct rule_field_ref ref;
 	enum rule_op op;
-	const char *text;    /* the literal, escapes taken out */
-	unsigned column;     /* of the field, from 1, in characters */
+	const char *text; /* the literal, escapes taken out */
+	unsigned column;  /* of the field, from 1, in characters */
 	unsigned text_column;
 	/* compiled, by kind and op */
-	struct pattern *pattern;    /* owns */
-	const char **literals;	    /* normal forms: one for == and !=, the items of `in` */
+	struct pattern *pattern; /* owns */
+	const char **literals;   /* normal forms: one for == and !=, the items of `in` */
 	size_t n_literals;
-	struct lit_table *set;	    /* owns; literals of a long `in` */
-	struct addr_set *nets;	    /* owns; `in` on an IP field */
-	struct addr addr;	    /* == and != on an IP field */
-	uint64_t *numbers;	    /* NUMBER fields: one, or the items of `in` */
+	struct lit_table *set; /* owns; literals of a long `in` */
+	struct addr_set *nets; /* owns; `in` on an IP field */
+	struct addr addr;      /* == and != on an IP field */
+	uint64_t *numbers;     /* NUMBER fields: one, or the items of `in` */
 	size_t n_numbers;
 };
 

@@ -96,7 +96,7 @@ static bool expected(struct parser *ps, const char *what)
 {
 	char buf[200];
 	return error_set(ps->err, "column %u: expected %s, found %s", column_of(ps, ps->p), what,
-		found(ps->p, buf, sizeof(buf)));
+	        found(ps->p, buf, sizeof(buf)));
 }
 
 static bool is_keyword_in_wrong_case(const char *p)
@@ -111,7 +111,7 @@ static bool is_keyword_in_wrong_case(const char *p)
 static bool wrong_case(struct parser *ps)
 {
 	return error_set(ps->err, "column %u: \"%.*s\": AND, OR and NOT are written in upper case",
-		column_of(ps, ps->p), (int)word_len(ps->p), ps->p);
+	        column_of(ps, ps->p), (int)word_len(ps->p), ps->p);
 }
 
 static bool parse_header_name(struct parser *ps, struct rule_field_ref *ref)
@@ -123,8 +123,8 @@ static bool parse_header_name(struct parser *ps, struct rule_field_ref *ref)
 	if (n == 0)
 		return expected(ps, "the name of a header");
 	if (n > HEADER_NAME_MAX)
-		return error_set(ps->err, "column %u: the name of a header has at most %d bytes", column_of(ps, ps->p),
-			HEADER_NAME_MAX);
+		return error_set(ps->err, "column %u: the name of a header has at most %d bytes",
+		        column_of(ps, ps->p), HEADER_NAME_MAX);
 	char *name = pool_strndup(ps->pool, ps->p, n);
 	for (size_t i = 0; i < n; i++)
 		name[i] = ascii_lower(name[i]);
@@ -152,8 +152,9 @@ static bool parse_field(struct parser *ps, struct rule_field_ref *ref)
 		ps->p++;
 		return parse_header_name(ps, ref);
 	}
-	return expected(ps, "a field (mailfrom, mailfrom_domain, rcptto, rcptto_domain, header:NAME, body, size, sender_ip, "
-			    "sender_host, helo, auth_user, recv_ip, recv_port, daemon_name)");
+	return expected(ps, "a field (mailfrom, mailfrom_domain, rcptto, rcptto_domain, header:NAME, body, "
+	                    "size, sender_ip, "
+	                    "sender_host, helo, auth_user, recv_ip, recv_port, daemon_name)");
 }
 
 static bool parse_op(struct parser *ps, enum rule_op *op)
@@ -179,8 +180,9 @@ static bool parse_literal(struct parser *ps, struct rule_test *t)
 	t->text = out;
 	for (; *p != '\''; p++) {
 		if (*p == '\0')
-			return error_set(ps->err, "column %u: the text that begins here is not closed: expected '",
-				t->text_column);
+			return error_set(ps->err,
+			        "column %u: the text that begins here is not closed: expected '",
+			        t->text_column);
 		if (*p == '\\' && (p[1] == '\'' || p[1] == '\\'))
 			p++;
 		*out++ = *p;
@@ -201,7 +203,8 @@ static void add_arg(struct parser *ps, struct rule_expr *e, struct rule_expr *ar
 {
 	/* doubling: the pool keeps the old arrays, together no larger than the last */
 	if ((e->n & (e->n - 1)) == 0) {
-		struct rule_expr **args = pool_alloc(ps->pool, (e->n ? e->n * 2 : 1) * sizeof(struct rule_expr *));
+		struct rule_expr **args =
+		        pool_alloc(ps->pool, (e->n ? e->n * 2 : 1) * sizeof(struct rule_expr *));
 		if (e->n > 0)
 			memcpy(args, e->args, e->n * sizeof(struct rule_expr *));
 		e->args = args;
@@ -251,7 +254,8 @@ static struct rule_expr *parse_primary(struct parser *ps)
 		return is_keyword_in_wrong_case(ps->p) ? (wrong_case(ps), NULL) : parse_test(ps);
 	unsigned column = column_of(ps, ps->p);
 	if (++ps->depth > DEPTH_MAX) {
-		error_set(ps->err, "column %u: more than %d parentheses inside each other", column, DEPTH_MAX);
+		error_set(
+		        ps->err, "column %u: more than %d parentheses inside each other", column, DEPTH_MAX);
 		return NULL;
 	}
 	ps->p++;
@@ -295,7 +299,7 @@ static struct rule_expr *parse_not(struct parser *ps)
 
 /* One level of the grammar: operands joined by `word`; a single operand is returned as it is. */
 static struct rule_expr *parse_joined(struct parser *ps, enum rule_expr_type type, const char *word,
-	struct rule_expr *(*operand)(struct parser *))
+        struct rule_expr *(*operand)(struct parser *))
 {
 	skip_blanks(ps);
 	unsigned column = column_of(ps, ps->p);

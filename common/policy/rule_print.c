@@ -103,8 +103,8 @@ static void product_terms(const struct rule_expr *e, bool negated, struct terms 
 		next.too_many = sum.too_many || arg.too_many;
 		for (size_t a = 0; a < (i == 0 ? 1 : sum.n); a++)
 			for (size_t b = 0; b < arg.n; b++)
-				terms_add(&next, i == 0 ? mem_strdup(arg.text[b]) :
-							  mem_printf("%s AND %s", sum.text[a], arg.text[b]));
+				terms_add(&next, i == 0 ? mem_strdup(arg.text[b])
+				                        : mem_printf("%s AND %s", sum.text[a], arg.text[b]));
 		terms_clear(&sum);
 		terms_clear(&arg);
 		sum = next;

@@ -28,20 +28,23 @@ static bool parse_number(const char *text, size_t len, bool units, uint64_t *out
 	if (units && *end != '\0')
 		shift = ascii_ieq(end, "KB") ? 10 : ascii_ieq(end, "MB") ? 20 : ascii_ieq(end, "GB") ? 30 : 0;
 	if (errno != 0 || (*end != '\0' && shift == 0) || *out > (UINT64_MAX >> 1 >> shift))
-		return error_set(err, units ? "\"%s\" is not a size (bytes, or a number with KB, MB or GB)" :
-					      "\"%s\" is not a number",
-			buf);
+		return error_set(err,
+		        units ? "\"%s\" is not a size (bytes, or a number with KB, MB or GB)"
+		              : "\"%s\" is not a number",
+		        buf);
 	*out <<= shift;
 	return true;
 }
 
-static bool compile_number(struct rule_test *t, const char *item, size_t len, struct pool *pool, struct error *err)
+static bool compile_number(
+        struct rule_test *t, const char *item, size_t len, struct pool *pool, struct error *err)
 {
 	(void)pool;
 	return parse_number(item, len, t->ref.field == FIELD_SIZE, &t->numbers[t->n_numbers++], err);
 }
 
-static bool compile_net(struct rule_test *t, const char *item, size_t len, struct pool *pool, struct error *err)
+static bool compile_net(
+        struct rule_test *t, const char *item, size_t len, struct pool *pool, struct error *err)
 {
 	struct addr_net net;
 	if (!addr_net_parse(pool_strndup(pool, item, len), &net, err))
@@ -51,7 +54,8 @@ static bool compile_net(struct rule_test *t, const char *item, size_t len, struc
 }
 
 /* Domains and host names: what cannot be one is kept in lower case where a host may call itself anything. */
-static const char *normal_domain(const char *text, size_t len, bool strict, struct pool *pool, struct error *err)
+static const char *normal_domain(
+        const char *text, size_t len, bool strict, struct pool *pool, struct error *err)
 {
 	char out[DOMAIN_MAX + 64];
 	if (len == 0)
@@ -76,7 +80,8 @@ static const char *normal_address(const char *text, size_t len, struct pool *poo
 	return out;
 }
 
-static bool compile_literal(struct rule_test *t, const char *item, size_t len, struct pool *pool, struct error *err)
+static bool compile_literal(
+        struct rule_test *t, const char *item, size_t len, struct pool *pool, struct error *err)
 {
 	const char *normal = NULL;
 	switch (rule_field_kind(t->ref.field)) {
@@ -179,8 +184,9 @@ bool rule_test_compile(struct rule_test *t, const char *where, struct pool *pool
 	case OP_LT:
 	case OP_GT:
 		if (rule_field_kind(t->ref.field) != KIND_NUMBER)
-			return error_set(err, "column %u: %s compares numbers: only size and recv_port have it", t->column,
-				rule_op_name(t->op));
+			return error_set(err,
+			        "column %u: %s compares numbers: only size and recv_port have it", t->column,
+			        rule_op_name(t->op));
 		break;
 	default:
 		break;

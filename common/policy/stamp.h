@@ -11,12 +11,14 @@
 
 /* Keys: the file's, first signs, all are accepted. */
 struct stamp_keys;
-struct stamp_keys *stamp_keys_load(const char *path, struct error *); /* mode checked: others must not read it */
+struct stamp_keys *stamp_keys_load(
+        const char *path, struct error *); /* mode checked: others must not read it */
 void stamp_keys_free(struct stamp_keys **);
 
 /* Appends the header's value (after "X-Binding: "), folded with "\n\t" as libmilter wants. message_id: the raw value of
  * the first Message-ID, NULL = none seen. Without keys nothing is signed. */
-void stamp_print(const struct decision *, const struct stamp_keys *, uint64_t wall_us, const char *message_id, struct str *out);
+void stamp_print(const struct decision *, const struct stamp_keys *, uint64_t wall_us, const char *message_id,
+        struct str *out);
 
 enum stamp_reason { /* why a stamp is bad; each has its counter and event */
 	STAMP_OK,
@@ -35,10 +37,11 @@ const char *stamp_reason_name(enum stamp_reason); /* "bad_mac" */
  * Names are checked against the policy; `message_id`: the raw value of the message's first Message-ID, NULL if none.
  * A stamp without b= has rule NULL; one with b=default is not claimed. */
 enum stamp_reason stamp_read(const char *raw, size_t len, const struct policy *, const struct stamp_keys *,
-	uint64_t lifetime_s, uint64_t wall_us, const char *message_id, struct decision *out);
+        uint64_t lifetime_s, uint64_t wall_us, const char *message_id, struct decision *out);
 /* The same with another idea of which targets ("acme", "group:shared") exist, e.g. bindings dropped but still served. */
 typedef bool stamp_known(void *ctx, const char *target);
-enum stamp_reason stamp_read_known(const char *raw, size_t len, stamp_known *, void *ctx, const struct stamp_keys *,
-	uint64_t lifetime_s, uint64_t wall_us, const char *message_id, struct decision *out);
+enum stamp_reason stamp_read_known(const char *raw, size_t len, stamp_known *, void *ctx,
+        const struct stamp_keys *, uint64_t lifetime_s, uint64_t wall_us, const char *message_id,
+        struct decision *out);
 
 #endif

@@ -15,6 +15,6 @@ size_t stamp_keys_count(const struct stamp_keys *);
  * already without white space; message_id NULL = none goes in.
  */
 void stamp_mac(const struct stamp_keys *, size_t key, const char *value, size_t len, const char *message_id,
-	char out[STAMP_MAC_LEN + 1]);
+        char out[STAMP_MAC_LEN + 1]);
 
 #endif

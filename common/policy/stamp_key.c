@@ -68,8 +68,10 @@ static bool read_keys(FILE *file, struct stamp_keys *k, struct error *err)
 	if (!S_ISREG(st.st_mode))
 		return error_set(err, "is not a regular file");
 	if (st.st_mode & (S_IRWXO | S_IWGRP))
-		return error_set(err, "its mode is %04o: keys must be neither readable by others nor writable by its group (chmod 0640)",
-			(unsigned)(st.st_mode & 07777));
+		return error_set(err,
+		        "its mode is %04o: keys must be neither readable by others nor writable by its group "
+		        "(chmod 0640)",
+		        (unsigned)(st.st_mode & 07777));
 	while (ok && fgets(buf, sizeof(buf), file) != NULL) {
 		struct str line;
 		str_init(&line);
@@ -146,7 +148,7 @@ static void add_unfolded(struct str *out, const char *raw)
 }
 
 void stamp_mac(const struct stamp_keys *k, size_t key, const char *value, size_t len, const char *message_id,
-	char out[STAMP_MAC_LEN + 1])
+        char out[STAMP_MAC_LEN + 1])
 {
 	struct str text;
 	uint8_t sum[32];

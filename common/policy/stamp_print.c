@@ -15,7 +15,7 @@
 struct folder {
 	struct str *out;     /* borrows */
 	struct str *compact; /* borrows; the same without white space, for the MAC; NULL = not wanted */
-	size_t line;	     /* bytes on this line so far */
+	size_t line;         /* bytes on this line so far */
 };
 
 static void put(struct folder *f, const char *text)
@@ -53,7 +53,8 @@ static void put_open(struct folder *f, const struct decision *d)
 	for (size_t i = 0; i < d->n_open; i++) {
 		const struct open_rule *o = &d->open[i];
 		char text[400];
-		int n = snprintf(text, sizeof(text), "%s%s/%s/%s", i == 0 ? "r=" : "", o->name, o->digest, o->target.name);
+		int n = snprintf(text, sizeof(text), "%s%s/%s/%s", i == 0 ? "r=" : "", o->name, o->digest,
+		        o->target.name);
 		if (o->target.has_sticky)
 			snprintf(text + n, sizeof(text) - (size_t)n, "/%08x", (unsigned)o->target.sticky);
 		put_next(f, i == 0 ? ";" : ",", i == 0 ? " " : "", text);
@@ -70,8 +71,8 @@ static void put_mac(struct folder *f, const struct stamp_keys *keys, uint64_t wa
 	put_param(f, "h", text);
 }
 
-void stamp_print(const struct decision *d, const struct stamp_keys *keys, uint64_t wall_us, const char *message_id,
-	struct str *out)
+void stamp_print(const struct decision *d, const struct stamp_keys *keys, uint64_t wall_us,
+        const char *message_id, struct str *out)
 {
 	struct str compact;
 	str_init(&compact);

@@ -18,7 +18,8 @@
 
 #define DAY_US (86400 * SECOND_US)
 
-static const char *const reasons[] = {"ok", "syntax", "two", "no_mac", "bad_mac", "expired", "future", "unknown_binding"};
+static const char *const reasons[] = {
+        "ok", "syntax", "two", "no_mac", "bad_mac", "expired", "future", "unknown_binding"};
 
 const char *stamp_reason_name(enum stamp_reason r)
 {
@@ -30,7 +31,7 @@ struct reader {
 	struct decision *d;
 	size_t open_size;
 	const char *signed_end; /* the ";" before h= */
-	const char *mac;	/* STAMP_MAC_LEN bytes; NULL = none */
+	const char *mac;        /* STAMP_MAC_LEN bytes; NULL = none */
 	bool with_message_id;
 	uint64_t time;
 };
@@ -63,7 +64,7 @@ static bool take_word(struct reader *r, const char *word)
 static size_t name_len(const struct reader *r)
 {
 	const char *p = r->p;
-	while (p < r->end && *p > ' ' && *p < 0x7f && strchr(":;,/\"'", *p) == NULL)
+	while (p<r->end && * p> ' ' && *p < 0x7f && strchr(":;,/\"'", *p) == NULL)
 		p++;
 	return (size_t)(p - r->p);
 }
@@ -181,7 +182,8 @@ static bool read_m(struct reader *r)
 
 static bool is_base64url(char c)
 {
-	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+	       c == '_';
 }
 
 static bool read_h(struct reader *r)
@@ -198,7 +200,8 @@ static bool read_h(struct reader *r)
 static const struct {
 	const char *name;
 	bool (*read)(struct reader *);
-} params[] = {{"b=", read_b}, {"s=", read_s}, {"p=", read_p}, {"r=", read_r}, {"t=", read_t}, {"m=", read_m}, {"h=", read_h}};
+} params[] = {{"b=", read_b}, {"s=", read_s}, {"p=", read_p}, {"r=", read_r}, {"t=", read_t}, {"m=", read_m},
+        {"h=", read_h}};
 enum { PARAM_T = 4, PARAM_M, PARAM_H };
 
 static bool read_all(struct reader *r)
@@ -252,7 +255,7 @@ static bool mac_is_right(const struct reader *r, const struct stamp_keys *keys, 
 }
 
 static enum stamp_reason check_mac(const struct reader *r, const struct stamp_keys *keys, uint64_t lifetime_s,
-	uint64_t wall_us, const char *message_id)
+        uint64_t wall_us, const char *message_id)
 {
 	if (r->mac == NULL)
 		return STAMP_NO_MAC;
@@ -275,7 +278,8 @@ static bool names_known(const struct decision *d, stamp_known *known, void *ctx)
 }
 
 enum stamp_reason stamp_read_known(const char *raw, size_t len, stamp_known *known, void *ctx,
-	const struct stamp_keys *keys, uint64_t lifetime_s, uint64_t wall_us, const char *message_id, struct decision *out)
+        const struct stamp_keys *keys, uint64_t lifetime_s, uint64_t wall_us, const char *message_id,
+        struct decision *out)
 {
 	struct reader r = {.p = raw, .end = raw + len, .d = out};
 	enum stamp_reason reason = STAMP_OK;
@@ -297,8 +301,10 @@ static bool known_to_conf(void *ctx, const char *target)
 	return policy_target_known(ctx, target);
 }
 
-enum stamp_reason stamp_read(const char *raw, size_t len, const struct policy *p, const struct stamp_keys *keys,
-	uint64_t lifetime_s, uint64_t wall_us, const char *message_id, struct decision *out)
+enum stamp_reason stamp_read(const char *raw, size_t len, const struct policy *p,
+        const struct stamp_keys *keys, uint64_t lifetime_s, uint64_t wall_us, const char *message_id,
+        struct decision *out)
 {
-	return stamp_read_known(raw, len, known_to_conf, policy_conf(p), keys, lifetime_s, wall_us, message_id, out);
+	return stamp_read_known(
+	        raw, len, known_to_conf, policy_conf(p), keys, lifetime_s, wall_us, message_id, out);
 }

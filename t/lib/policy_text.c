@@ -23,17 +23,17 @@ struct policy *policy_of_text(const char *policy_json, struct errors *errors)
 
 struct policy *policy_try_rules(const char *rules, struct errors *errors)
 {
-	char *json = mem_printf(
-		"{'bindings': {"
-		"'a': {'bind_address': '192.0.2.1', 'match_domain': ['a.example', 'a2.example']},"
-		"'b': {'bind_address': '192.0.2.2', 'match_domain': 'b.example', "
-		"'match_domain_from': ['10.0.0.0/8', 'authenticated']},"
-		"'c': {'bind_address': '192.0.2.3'},"
-		"'default': {'bind_address': '192.0.2.9'}},"
-		"'binding_groups': {'pool': {'bindings': {'p1': {'bind_address': '192.0.2.4'}, "
-		"'p2': {'bind_address': '192.0.2.5', 'weight': 3}}}},"
-		"'rules': %s}",
-		rules);
+	char *json =
+	        mem_printf("{'bindings': {"
+	                   "'a': {'bind_address': '192.0.2.1', 'match_domain': ['a.example', 'a2.example']},"
+	                   "'b': {'bind_address': '192.0.2.2', 'match_domain': 'b.example', "
+	                   "'match_domain_from': ['10.0.0.0/8', 'authenticated']},"
+	                   "'c': {'bind_address': '192.0.2.3'},"
+	                   "'default': {'bind_address': '192.0.2.9'}},"
+	                   "'binding_groups': {'pool': {'bindings': {'p1': {'bind_address': '192.0.2.4'}, "
+	                   "'p2': {'bind_address': '192.0.2.5', 'weight': 3}}}},"
+	                   "'rules': %s}",
+	                rules);
 	struct policy *p = policy_of_text(json, errors);
 	mem_free(&json);
 	return p;

@@ -20,7 +20,8 @@ static bool any(void *ctx, const char *target)
 	return strcmp(target, ctx != NULL ? ctx : "") != 0;
 }
 
-static enum stamp_reason read_text(const char *text, const struct stamp_keys *keys, const char *mid, struct decision *d)
+static enum stamp_reason read_text(
+        const char *text, const struct stamp_keys *keys, const char *mid, struct decision *d)
 {
 	return stamp_read_known(text, strlen(text), any, NULL, keys, 3600, NOW_US, mid, d);
 }
@@ -39,23 +40,28 @@ static void assert_reason(const char *text, enum stamp_reason reason)
 static void grammar(void **state)
 {
 	(void)state;
-	static const char *const good[] = {"acme", " acme ", "group:shared", "acme; b=rule", "acme;b=rule", "acme;\r\n\tb=rule",
-		"acme; b=match_domain", "default; b=default", "acme; b=0123abcd", "acme; s=00000000", "acme; s=DEADbeef",
-		"acme; p=high", "acme; p=normal; r=a/01234567/acme", "acme; r=a/01234567/group:x/01234567, b/01234567/y",
-		"acme; t=1; m=0; h=" MAC43, "acme; b=x; s=01234567; p=low; r=a/01234567/b; t=1; m=1; h=" MAC43 "\r\n",
-		"a=b; b=c=d", "r; r=r/01234567/r"};
-	static const char *const bad[] = {"", " ", ";", "acme;", "acme; ", "acme b=x", "acme ; b=x", "acme; b", "acme; b=",
-		"acme; b =x", "acme; b= x", "acme; b=x y", "acme; b=x,y", "acme; b=a/b", "acme; b=x; b=y", "acme; s=01234567; b=x",
-		"acme; B=x", "acme; x=1", "acme; b=x; x=1", "acme; s=1234567", "acme; s=012345678", "acme; s=0123456g",
-		"acme; p=urgent", "acme; p=High", "acme; p=higher", "acme; r=", "acme; r=a", "acme; r=a/01234567",
-		"acme; r=a/0123456/b", "acme; r=a/01234567/b,", "acme; r=a/01234567/b/", "acme; r=a/01234567/b/0123",
-		"acme; r=a/01234567/b c/01234567/d", "acme; t=1", "acme; t=1; m=1", "acme; m=1; h=" MAC43, "acme; h=" MAC43,
-		"acme; t=; m=1; h=" MAC43, "acme; t=x; m=1; h=" MAC43, "acme; t=-1; m=1; h=" MAC43,
-		"acme; t=12345678901234567890; m=1; h=" MAC43, "acme; t=1; m=2; h=" MAC43, "acme; t=1; m=01; h=" MAC43,
-		"acme; t=1; m=1; h=" MAC43 "A", "acme; t=1; m=1; h=AAAA", "acme; t=1; m=1; h=" MAC43 "=",
-		"acme; t=1; m=1; h=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA+", "acme; t=1; m=1; h=" MAC43 "; b=x", "ac me",
-		"group:", "group:a:b", "other:a", "ac\"me", "ac'me", "ac\x01me", "ac\xc3\xa4me", "acme; b=x;", "acme;; b=x",
-		"acme (comment)", "acme; b=x (comment)"};
+	static const char *const good[] = {"acme", " acme ", "group:shared", "acme; b=rule", "acme;b=rule",
+	        "acme;\r\n\tb=rule", "acme; b=match_domain", "default; b=default", "acme; b=0123abcd",
+	        "acme; s=00000000", "acme; s=DEADbeef", "acme; p=high", "acme; p=normal; r=a/01234567/acme",
+	        "acme; r=a/01234567/group:x/01234567, b/01234567/y", "acme; t=1; m=0; h=" MAC43,
+	        "acme; b=x; s=01234567; p=low; r=a/01234567/b; t=1; m=1; h=" MAC43 "\r\n", "a=b; b=c=d",
+	        "r; r=r/01234567/r"};
+	static const char *const bad[] = {"", " ", ";", "acme;", "acme; ", "acme b=x", "acme ; b=x",
+	        "acme; b", "acme; b=", "acme; b =x", "acme; b= x", "acme; b=x y", "acme; b=x,y",
+	        "acme; b=a/b", "acme; b=x; b=y", "acme; s=01234567; b=x", "acme; B=x", "acme; x=1",
+	        "acme; b=x; x=1", "acme; s=1234567", "acme; s=012345678", "acme; s=0123456g",
+	        "acme; p=urgent", "acme; p=High", "acme; p=higher", "acme; r=", "acme; r=a",
+	        "acme; r=a/01234567", "acme; r=a/0123456/b", "acme; r=a/01234567/b,", "acme; r=a/01234567/b/",
+	        "acme; r=a/01234567/b/0123", "acme; r=a/01234567/b c/01234567/d", "acme; t=1",
+	        "acme; t=1; m=1", "acme; m=1; h=" MAC43, "acme; h=" MAC43, "acme; t=; m=1; h=" MAC43,
+	        "acme; t=x; m=1; h=" MAC43, "acme; t=-1; m=1; h=" MAC43,
+	        "acme; t=12345678901234567890; m=1; h=" MAC43, "acme; t=1; m=2; h=" MAC43,
+	        "acme; t=1; m=01; h=" MAC43, "acme; t=1; m=1; h=" MAC43 "A", "acme; t=1; m=1; h=AAAA",
+	        "acme; t=1; m=1; h=" MAC43 "=",
+	        "acme; t=1; m=1; h=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA+",
+	        "acme; t=1; m=1; h=" MAC43 "; b=x", "ac me", "group:", "group:a:b", "other:a", "ac\"me",
+	        "ac'me", "ac\x01me", "ac\xc3\xa4me", "acme; b=x;", "acme;; b=x", "acme (comment)",
+	        "acme; b=x (comment)"};
 	for (size_t i = 0; i < array_len(good); i++)
 		assert_reason(good[i], STAMP_OK);
 	for (size_t i = 0; i < array_len(bad); i++)
@@ -75,9 +81,10 @@ static void values(void **state)
 {
 	(void)state;
 	struct decision d;
-	assert_int_equal(read_text("group:shared; b=news; s=0badf00d; p=low; r=vip/01ABcdef/group:x/00000001,\r\n\t01234567/01234567/b",
-				 NULL, NULL, &d),
-		STAMP_OK);
+	assert_int_equal(read_text("group:shared; b=news; s=0badf00d; p=low; "
+	                           "r=vip/01ABcdef/group:x/00000001,\r\n\t01234567/01234567/b",
+	                         NULL, NULL, &d),
+	        STAMP_OK);
 	assert_string_equal(d.target.name, "group:shared");
 	assert_true(d.target.has_sticky);
 	assert_int_equal(d.target.sticky, 0x0badf00d);
@@ -223,15 +230,16 @@ static void keys_file(void **state)
 		mode_t mode;
 		const char *error; /* NULL = fine */
 	} cases[] = {
-		{KEY_1 "\n", 0600, NULL},
-		{"# one\n\n  " KEY_1 " # first\r\n" KEY_2, 0640, NULL},
-		{KEY_1 "\n", 0644, "its mode is 0644"},
-		{KEY_1 "\n", 0660, "its mode is 0660"},
-		{"# none\n", 0600, "has no key"},
-		{"", 0600, "has no key"},
-		{KEY_1 "\n\nabc\n", 0600, "line 3: a key is 64 hexadecimal digits"},
-		{KEY_1 KEY_1 "\n", 0600, "line 1: a key is"},
-		{"zz0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n", 0600, "line 1: a key is"},
+	        {KEY_1 "\n", 0600, NULL},
+	        {"# one\n\n  " KEY_1 " # first\r\n" KEY_2, 0640, NULL},
+	        {KEY_1 "\n", 0644, "its mode is 0644"},
+	        {KEY_1 "\n", 0660, "its mode is 0660"},
+	        {"# none\n", 0600, "has no key"},
+	        {"", 0600, "has no key"},
+	        {KEY_1 "\n\nabc\n", 0600, "line 3: a key is 64 hexadecimal digits"},
+	        {KEY_1 KEY_1 "\n", 0600, "line 1: a key is"},
+	        {"zz0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n", 0600,
+	                "line 1: a key is"},
 	};
 	for (size_t i = 0; i < array_len(cases); i++) {
 		struct error err = {.text = ""};
@@ -279,7 +287,7 @@ static void mac_guards(void **state)
 	(void)state;
 	struct error err;
 	struct stamp_keys *one = keys_of(KEY_1 "\n", 0600, &err), *two = keys_of(KEY_2 "\n", 0600, &err),
-			  *both = keys_of(KEY_2 "\n" KEY_1 "\n", 0600, &err);
+	                  *both = keys_of(KEY_2 "\n" KEY_1 "\n", 0600, &err);
 	struct decision d = {.target = {.name = "acme"}, .rule = "news", .pool = pool_new(64)}, back;
 	struct str s;
 	str_init(&s);
@@ -291,7 +299,8 @@ static void mac_guards(void **state)
 	decision_free(&back);
 	assert_int_equal(read_text(s.data, both, "<id@x>", &back), STAMP_OK); /* rotation: all are accepted */
 	decision_free(&back);
-	assert_int_equal(read_text(s.data, NULL, NULL, &back), STAMP_OK); /* without a key t, m, h are ignored */
+	assert_int_equal(
+	        read_text(s.data, NULL, NULL, &back), STAMP_OK); /* without a key t, m, h are ignored */
 	decision_free(&back);
 	assert_int_equal(read_text(s.data, two, "<id@x>", &back), STAMP_BAD_MAC);
 	assert_int_equal(read_text(s.data, one, "<other@x>", &back), STAMP_BAD_MAC);
@@ -329,7 +338,8 @@ static void age(void **state)
 	static const struct {
 		int64_t ahead_s;
 		enum stamp_reason reason;
-	} cases[] = {{0, STAMP_OK}, {-3600, STAMP_OK}, {-3601, STAMP_EXPIRED}, {86400, STAMP_OK}, {86401, STAMP_FUTURE}};
+	} cases[] = {{0, STAMP_OK}, {-3600, STAMP_OK}, {-3601, STAMP_EXPIRED}, {86400, STAMP_OK},
+	        {86401, STAMP_FUTURE}};
 	struct error err;
 	struct stamp_keys *keys = keys_of(KEY_1 "\n", 0600, &err);
 	struct decision d = {.target = {.name = "acme"}, .rule = "news", .pool = pool_new(64)}, back;
@@ -351,13 +361,16 @@ static void names_are_checked(void **state)
 	static const struct {
 		const char *text;
 		enum stamp_reason reason;
-	} cases[] = {{"a", STAMP_OK}, {"nobody", STAMP_UNKNOWN_BINDING}, {"group:pool", STAMP_OK}, {"pool", STAMP_UNKNOWN_BINDING},
-		{"group:default", STAMP_UNKNOWN_BINDING}, {"default", STAMP_OK}, {"A", STAMP_UNKNOWN_BINDING},
-		{"a; r=x/01234567/b", STAMP_OK}, {"a; r=x/01234567/nobody", STAMP_UNKNOWN_BINDING}};
+	} cases[] = {{"a", STAMP_OK}, {"nobody", STAMP_UNKNOWN_BINDING}, {"group:pool", STAMP_OK},
+	        {"pool", STAMP_UNKNOWN_BINDING}, {"group:default", STAMP_UNKNOWN_BINDING},
+	        {"default", STAMP_OK}, {"A", STAMP_UNKNOWN_BINDING}, {"a; r=x/01234567/b", STAMP_OK},
+	        {"a; r=x/01234567/nobody", STAMP_UNKNOWN_BINDING}};
 	struct policy *p = policy_of_rules("[]");
 	for (size_t i = 0; i < array_len(cases); i++) {
 		struct decision d;
-		assert_int_equal(stamp_read(cases[i].text, strlen(cases[i].text), p, NULL, 1, NOW_US, NULL, &d), cases[i].reason);
+		assert_int_equal(
+		        stamp_read(cases[i].text, strlen(cases[i].text), p, NULL, 1, NOW_US, NULL, &d),
+		        cases[i].reason);
 		decision_free(&d);
 	}
 	policy_unref(&p);
@@ -367,8 +380,9 @@ static void a_decision_survives_the_way(void **state)
 {
 	(void)state;
 	struct policy *p = policy_of_rules(
-		"[{'when': 'rcptto_domain == `gmail.com`', 'bind': 'group:pool', 'sticky': 'mailfrom', 'priority': 'high'},"
-		" {'name': 'front', 'when': 'mailfrom == `s@t`', 'bind': 'c', 'priority': 'low'}]");
+	        "[{'when': 'rcptto_domain == `gmail.com`', 'bind': 'group:pool', 'sticky': 'mailfrom', "
+	        "'priority': 'high'},"
+	        " {'name': 'front', 'when': 'mailfrom == `s@t`', 'bind': 'c', 'priority': 'low'}]");
 	struct facts f = {.mailfrom = "s@t", .recv_port = -1, .size = -1};
 	struct decision d, back;
 	struct recipient_choice x, y;
@@ -390,14 +404,14 @@ static void a_decision_survives_the_way(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test(grammar),
-	cmocka_unit_test(values),
-	cmocka_unit_test(round_trip),
-	cmocka_unit_test(keys_file),
-	cmocka_unit_test(mac_is_as_designed),
-	cmocka_unit_test(mac_guards),
-	cmocka_unit_test(age),
-	cmocka_unit_test(names_are_checked),
-	cmocka_unit_test(a_decision_survives_the_way),
+        cmocka_unit_test(grammar),
+        cmocka_unit_test(values),
+        cmocka_unit_test(round_trip),
+        cmocka_unit_test(keys_file),
+        cmocka_unit_test(mac_is_as_designed),
+        cmocka_unit_test(mac_guards),
+        cmocka_unit_test(age),
+        cmocka_unit_test(names_are_checked),
+        cmocka_unit_test(a_decision_survives_the_way),
 };
 TEST_MAIN("policy_stamp", tests)
