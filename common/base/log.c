@@ -72,7 +72,7 @@ static void log_write(const char *line, size_t len)
 	while (n < 0 && errno == EINTR);
 }
 
-static void log_line(enum log_level level, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void log_line(enum log_level level, const char *fmt, va_list ap)
 {
 	char line[4096];
 	const size_t room = sizeof(line) - 2; /* for the line feed and the NUL */
