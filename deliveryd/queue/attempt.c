@@ -1,0 +1,455 @@
+#include "queue/queue_in.h"
+#include "route/route_build.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Until a first session of a queue got through, no more than this try at once: nobody knows yet whether it is alive. */
+#define UNPROVEN_MAX 4
+/* When all addresses have failed so many waiting deliveries have had their attempt; the others wait for the next. */
+#define CHARGED_MAX 100
+#define FAILURE_RETRY_MIN_US SECOND_US
+/* No route, but sessions over the old one are alive: ask again after this. */
+#define ROUTE_RETRY_US (10 * SECOND_US)
+
+/* --- limits of MX hosts (hosts stanza) ------------------------------------------------------------------------ */
+
+static struct host_limit **host_bucket(struct queue *q, uint32_t binding, uint32_t mx)
+{
+	uint64_t h = (((uint64_t)binding << 32) | mx) * UINT64_C(0x9e3779b97f4a7c15);
+	return &q->host_buckets[(h >> 40) % HOST_BUCKETS];
+}
+
+struct host_limit *host_limit_get(struct queue *q, uint32_t binding, const char *mx, uint32_t max)
+{
+	uint32_t name = intern_get(q->names, mx);
+	struct host_limit **bucket = host_bucket(q, binding, name);
+	struct host_limit *h = *bucket;
+	while (h && (h->binding != binding || h->mx != name))
+		h = h->hash_next;
+	if (h) {
+		intern_drop(q->names, name);
+		if (h->limit.max != max) {
+			h->limit.max = max;
+			limit_freed(q, &h->limit);
+		}
+		return h;
+	}
+	h = mem_zalloc(sizeof(*h));
+	h->binding = binding;
+	h->mx = name;
+	limit_init(&h->limit, max);
+	h->hash_next = *bucket;
+	*bucket = h;
+	return h;
+}
+
+void host_limit_put(struct queue *q, struct host_limit *h)
+{
+	if (!limit_idle(&h->limit))
+		return;
+	struct host_limit **at = host_bucket(q, h->binding, h->mx);
+	while (*at != h)
+		at = &(*at)->hash_next;
+	*at = h->hash_next;
+	link_remove(&h->limit.wake_link);
+	intern_drop(q->names, h->mx);
+	free(h);
+}
+
+void limit_freed(void *ctx, struct limit *l)
+{
+	struct queue *q = ctx;
+	if (l->n_waiting && limit_has_room(l) && !link_linked(&l->wake_link)) {
+		link_add_tail(&q->freed, &l->wake_link);
+		queue_kick(q);
+	}
+}
+
+void limits_adopt(struct queue *q)
+{
+	q->server.max = q->global->server_max_outbound_connections;
+	limit_freed(q, &q->server);
+}
+
+/* --- choosing an address ----------------------------------------------------------------------------------------- */
+
+struct choice {
+	const struct route_addr *addr; /* NULL = none: see the rest */
+	struct addr source;
+	bool any_source;
+	struct host_limit *host[2];
+	struct limit *saturated; /* a host's: waits for it */
+	uint64_t recover_us;     /* shortest recovery of those that failed; 0 = none failed */
+	bool probing;            /* an address on probation has its one session under way */
+	bool source_down, family_missing;
+	int down_family;
+};
+
+/* A host's limits; false and c->saturated when one is full. */
+static bool host_room(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
+{
+	struct queue *q = hq->q;
+	const struct binding *b = binding_at(q, hq->key.binding);
+	struct host_limits limits = {0, 0};
+	c->host[0] = c->host[1] = NULL;
+	if (!a->mx || !b->conf)
+		return true;
+	conf_resolve_host(q->conf, b->conf, a->mx, &limits);
+	if (limits.max_outbound_connections)
+		c->host[0] = host_limit_get(q, b->number, a->mx, limits.max_outbound_connections);
+	if (limits.scope_max_outbound_connections)
+		c->host[1] = host_limit_get(q, NO_BINDING, a->mx, limits.scope_max_outbound_connections);
+	for (int i = 0; i < 2; i++) {
+		struct limit *l = c->host[i] ? &c->host[i]->limit : NULL;
+		if (l && (!limit_has_room(l) || (l->n_waiting && hq->traffic->waiter.at != l))) {
+			c->saturated = l;
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool usable(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
+{
+	struct queue *q = hq->q;
+	struct binding *b = binding_at(q, hq->key.binding);
+	uint64_t until;
+	if (a->unix_path) {
+		c->any_source = true;
+		c->source = (struct addr){.family = AF_UNSPEC};
+	} else {
+		int family = a->addr.family == AF_INET6;
+		switch (binding_source(b, family, &c->source, &c->any_source)) {
+		case SOURCE_MISSING:
+			c->family_missing = true;
+			return false;
+		case SOURCE_DOWN:
+			c->source_down = true;
+			c->down_family = family;
+			return false;
+		case SOURCE_OK:
+			break;
+		}
+	}
+	switch (health_of(q->health, b->number, a, queue_now(q), &until)) {
+	case HEALTH_FAILED:
+		if (!c->recover_us || until < c->recover_us)
+			c->recover_us = until;
+		return false;
+	case HEALTH_PROBATION:
+		if (hq->traffic->n_opening > 0) {
+			c->probing = true;
+			return false;
+		}
+		break;
+	case HEALTH_UNKNOWN:
+	case HEALTH_GOOD:
+		break;
+	}
+	return host_room(hq, a, c);
+}
+
+/* Level by level; equals take turns. */
+static void choose(struct hop_queue *hq, struct choice *c)
+{
+	struct traffic *t = hq->traffic;
+	const struct route *r = t->route;
+	*c = (struct choice){0};
+	for (unsigned from = 0, to; from < r->n; from = to) {
+		for (to = from; to < r->n && r->addrs[to].preference == r->addrs[from].preference; to++)
+			;
+		unsigned n = to - from, start = t->rotor++ % n;
+		for (unsigned i = 0; i < n; i++) {
+			const struct route_addr *a = &r->addrs[from + (start + i) % n];
+			if (usable(hq, a, c)) {
+				c->addr = a;
+				return;
+			}
+		}
+	}
+}
+
+/* --- when there is none --------------------------------------------------------------------------------------------- */
+
+static void back_off(struct hop_queue *hq, uint64_t until_us)
+{
+	struct traffic *t = hq->traffic;
+	t->backoff_until_us = until_us;
+	t->proven = false;
+	timer_arm(hq->q->loop, &t->backoff, until_us);
+}
+
+static void drain_begin(struct hop_queue *hq, struct failure *takes, uint32_t n)
+{
+	struct traffic *t = hq->traffic;
+	failure_free(&t->drain);
+	t->drain = takes;
+	t->n_drain = n < hq->n[DELIVERY_READY] ? n : hq->n[DELIVERY_READY];
+	hop_queue_work(hq);
+}
+
+static void drain_own(struct hop_queue *hq, uint32_t n, const char *enhanced, const char *text)
+{
+	struct outcome o;
+	outcome_own(&o, OUTCOME_TRANSIENT, STATE_CONNECT, 451, enhanced, "%s", text);
+	drain_begin(hq, failure_new(&o, NULL), n);
+}
+
+/* All addresses have failed: those whose turn it was have had their attempt, the queue waits for the first to recover. */
+static void all_failed(struct hop_queue *hq, uint64_t recover_us)
+{
+	struct traffic *t = hq->traffic;
+	back_off(hq, recover_us);
+	if (!t->n_charge || !t->failure)
+		return;
+	struct failure *f = failure_new(&t->failure->outcome, &t->failure->facts);
+	f->outcome.class = OUTCOME_TRANSIENT; /* a host's 5yz to the connection says nothing of the mail */
+	drain_begin(hq, f, t->n_charge);
+	t->n_charge = 0;
+}
+
+static void no_source(struct hop_queue *hq)
+{
+	struct queue *q = hq->q;
+	uint32_t no = place_first(hq);
+	struct outcome o;
+	outcome_own(&o, OUTCOME_TRANSIENT, STATE_CONNECT, 451, "4.3.5",
+	        "source address of binding %s is not on this machine",
+	        binding_name(q, binding_at(q, hq->key.binding)));
+	hop_queue_hold(hq, HOLD_SOURCE);
+	if (no)
+		result_waiting(q, no, &o, NULL);
+}
+
+/* What becomes of a queue that found no address. */
+static void none_usable(struct hop_queue *hq, const struct choice *c)
+{
+	struct traffic *t = hq->traffic;
+	if (c->probing)
+		return; /* its end brings us back */
+	if (c->saturated) {
+		waiter_wait(&t->waiter, c->saturated);
+		if (c->recover_us)
+			timer_arm(hq->q->loop, &t->backoff, c->recover_us);
+		return;
+	}
+	if (t->n_conns > t->n_leaving)
+		return; /* there are sessions at work; when the last one goes we are asked again */
+	if (c->recover_us)
+		all_failed(hq, c->recover_us);
+	else if (c->source_down)
+		no_source(hq);
+	else if (c->family_missing)
+		drain_own(hq, UINT32_MAX, "4.4.1",
+		        "the next hop has no address of a family that this binding sends from");
+	else
+		drain_own(hq, UINT32_MAX, "4.4.1", "the next hop has no address");
+}
+
+void attempt_failed(
+        struct hop_queue *hq, const struct outcome *why, const struct session_facts *facts, uint32_t charge)
+{
+	struct traffic *t = traffic_get(hq);
+	failure_free(&t->failure);
+	t->failure = failure_new(why, facts);
+	if (charge > t->n_charge)
+		t->n_charge = charge;
+	hop_queue_work(hq);
+}
+
+/* --- route ------------------------------------------------------------------------------------------------------------ */
+
+static void take_route(void *ctx, struct route *route, const struct outcome *why)
+{
+	struct hop_queue *hq = ctx;
+	struct traffic *t = hq->traffic;
+	t->query = NULL;
+	hop_queue_work(hq);
+	if (route) {
+		route_unref(&t->route);
+		t->route = route;
+		return;
+	}
+	bool permanent = why->class == OUTCOME_PERMANENT && hq->key.hop_type == NEXT_HOP_DOMAIN;
+	if (!permanent && t->n_conns > t->n_leaving) {
+		back_off(hq, queue_now(hq->q) + ROUTE_RETRY_US);
+		t->proven = true;
+		return;
+	}
+	route_unref(&t->route);
+	struct failure *f = failure_new(why, NULL);
+	f->outcome.class = permanent ? OUTCOME_PERMANENT : OUTCOME_TRANSIENT;
+	drain_begin(hq, f, UINT32_MAX);
+}
+
+/* notify.via on a Unix socket. The path is an interned name that the queue holds. */
+static struct route *unix_route(const char *path)
+{
+	const struct addr none = {.family = AF_UNSPEC};
+	struct route *r = route_new();
+	route_add(r, &none, 0, path, false);
+	r->addrs[0].unix_path = path;
+	r->expires_mono_us = UINT64_MAX;
+	return r;
+}
+
+static bool have_route(struct hop_queue *hq)
+{
+	struct queue *q = hq->q;
+	struct traffic *t = hq->traffic;
+	struct next_hop hop;
+	if (t->route && t->route->expires_mono_us > queue_now(q))
+		return true;
+	if (t->query)
+		return false;
+	next_hop_of(hq, &hop);
+	if (hop.type == NEXT_HOP_GATEWAY && hop.name[0] == '/') {
+		route_unref(&t->route);
+		t->route = unix_route(hop.name);
+		return true;
+	}
+	t->query = route_start(q->router, &hop, q->global->use_ipv6, take_route, hq);
+	return false;
+}
+
+/* --- sessions ---------------------------------------------------------------------------------------------------------- */
+
+enum opened { OPENED, ENOUGH };
+
+static uint32_t goal(const struct hop_queue *hq)
+{
+	const struct conn_options *o = &hq->profile->o;
+	uint32_t moving = hq->n[DELIVERY_READY] + hq->n[DELIVERY_OUT];
+	return schedule_goal(moving, o->max_outbound_connections, o->connection_allocation_aggressiveness);
+}
+
+static unsigned wanted_limits(struct hop_queue *hq, const struct choice *c, struct limit *wanted[LEASES_MAX])
+{
+	unsigned n = 0;
+	wanted[n++] = &hq->traffic->own;
+	wanted[n++] = &hq->traffic->pair->limit;
+	for (int i = 0; i < 2; i++) {
+		if (c->host[i])
+			wanted[n++] = &c->host[i]->limit;
+	}
+	wanted[n++] = &binding_at(hq->q, hq->key.binding)->total;
+	wanted[n++] = &hq->q->server;
+	return n;
+}
+
+static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
+{
+	struct queue *q = hq->q;
+	struct traffic *t = hq->traffic;
+	struct limit *wanted[LEASES_MAX], *full;
+	struct choice c;
+	if (hq->n[DELIVERY_READY] == 0 || t->n_conns - t->n_leaving >= goal(hq) ||
+	        t->n_opening >= hq->n[DELIVERY_READY] || (!t->proven && t->n_opening >= UNPROVEN_MAX))
+		return ENOUGH;
+	choose(hq, &c);
+	if (!c.addr) {
+		none_usable(hq, &c);
+		return ENOUGH;
+	}
+	unsigned n = wanted_limits(hq, &c, wanted);
+	full = limits_blocking(wanted, n, woken);
+	if (full) {
+		struct leases *idle = limit_longest_idle(full);
+		waiter_wait(&t->waiter, full);
+		limit_freed(q, full);
+		if (idle)
+			conn_quit(conn_of_leases(idle));
+		return ENOUGH;
+	}
+	waiter_leave(&t->waiter);
+	conn_open(hq, c.addr, &c.source, c.any_source, wanted, n, c.host);
+	return OPENED;
+}
+
+static bool may_open(struct hop_queue *hq)
+{
+	const struct traffic *t = hq->traffic;
+	return !hq->q->stopping && hq->hold == HOLD_NONE && hq->n[DELIVERY_READY] > 0 && t->n_drain == 0 &&
+	       t->backoff_until_us <= queue_now(hq->q) && have_route(hq);
+}
+
+/* Those who wait for a limit, in their order, one session each. */
+void attempt_wake(struct queue *q, struct slice *slice)
+{
+	while (link_linked(&q->freed)) {
+		struct limit *l = container_of(q->freed.next, struct limit, wake_link);
+		struct waiter *w = limit_first_waiter(l);
+		if (!w || !limit_has_room(l)) {
+			link_remove(&l->wake_link);
+			continue;
+		}
+		if (slice_over(slice))
+			return;
+		struct traffic *t = container_of(w, struct traffic, waiter);
+		waiter_leave(w);
+		if (place_first(t->hq) && may_open(t->hq))
+			open_one(t->hq, l);
+		hop_queue_work(t->hq); /* what more it wants it asks for behind the others */
+	}
+}
+
+/* --- a queue's turn ------------------------------------------------------------------------------------------------------ */
+
+static void drain_some(struct hop_queue *hq, struct slice *slice)
+{
+	struct queue *q = hq->q;
+	struct traffic *t = hq->traffic;
+	while (t->n_drain > 0) {
+		uint32_t no = place_first(hq);
+		if (!no) {
+			t->n_drain = 0;
+			break;
+		}
+		if (bounces_full(q)) {
+			bounces_wait(hq);
+			return;
+		}
+		if (slice_over(slice)) {
+			hop_queue_work(hq);
+			return;
+		}
+		t->n_drain--;
+		hq->turns++;
+		result_waiting(q, no, &t->drain->outcome, &t->drain->facts);
+	}
+	failure_free(&t->drain);
+}
+
+static void feed_idle(struct hop_queue *hq)
+{
+	struct traffic *t = hq->traffic;
+	while (link_linked(&t->idle) && hq->n[DELIVERY_READY]) {
+		struct conn *c = container_of(t->idle.prev, struct conn, idle);
+		if (!conn_feed(c) && c->state == CONN_IDLE)
+			return;
+	}
+}
+
+void attempt_service(struct hop_queue *hq, struct slice *slice)
+{
+	if (hq->hold != HOLD_NONE || hq->q->stopping || !place_first(hq))
+		return;
+	struct traffic *t = traffic_get(hq);
+	if (t->n_drain) {
+		drain_some(hq, slice);
+		if (t->n_drain || !hq->n[DELIVERY_READY])
+			return;
+	}
+	if (t->n_conns)
+		feed_idle(hq);
+	while (may_open(hq)) {
+		if (slice_over(slice)) {
+			hop_queue_work(hq);
+			return;
+		}
+		if (open_one(hq, NULL) != OPENED)
+			return;
+	}
+}

@@ -1,0 +1,163 @@
+#include "queue/queue_in.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A bind the kernel refused although the address is here is tried again after this time. */
+#define REFUSED_RETRY_US (60 * SECOND_US)
+
+struct binding *binding_at(const struct queue *q, uint32_t number)
+{
+	return q->bindings.at[number];
+}
+
+const char *binding_name(const struct queue *q, const struct binding *b)
+{
+	return intern_text(q->names, b->name);
+}
+
+const char *binding_group_name(const struct binding *b)
+{
+	if (!b->conf || strcmp(b->conf->group->name, "default") == 0)
+		return NULL;
+	return b->conf->group->name;
+}
+
+static void source_retry(void *ctx)
+{
+	struct binding *b = ctx;
+	bindings_check_sources(b->q);
+}
+
+static struct binding *binding_of_id(const struct queue *q, uint32_t id)
+{
+	if (id >= q->n_binding_of_name || q->binding_of_name[id] == 0)
+		return NULL;
+	return binding_at(q, q->binding_of_name[id] - 1);
+}
+
+struct binding *binding_find(const struct queue *q, const char *name)
+{
+	return binding_of_id(q, intern_find(q->names, name));
+}
+
+struct binding *binding_get(struct queue *q, const char *name, enum binding_kind kind)
+{
+	struct binding *b = binding_find(q, name);
+	if (b)
+		return b;
+	b = mem_zalloc(sizeof(*b));
+	b->q = q;
+	b->name = intern_get(q->names, name);
+	b->kind = kind;
+	limit_init(&b->total, LIMIT_NONE);
+	link_init(&b->queues);
+	timer_init(&b->retry_source, source_retry, b);
+	b->number = numbered_add(&q->bindings, b);
+	if (b->name >= q->n_binding_of_name) {
+		uint32_t n = b->name * 2 + 64;
+		q->binding_of_name = mem_array(q->binding_of_name, n, sizeof(*q->binding_of_name));
+		memset(q->binding_of_name + q->n_binding_of_name, 0,
+		        (n - q->n_binding_of_name) * sizeof(*q->binding_of_name));
+		q->n_binding_of_name = n;
+	}
+	q->binding_of_name[b->name] = b->number + 1;
+	return b;
+}
+
+void bindings_adopt(struct queue *q)
+{
+	for (uint32_t i = 0; i < q->bindings.n; i++)
+		binding_at(q, i)->conf = NULL;
+	for (size_t i = 0; i < conf_n_bindings(q->conf); i++) {
+		const struct conf_binding *c = conf_binding(q->conf, (uint32_t)i);
+		struct binding *b = binding_get(q, c->name, BINDING_NAMED);
+		struct sched_options sched;
+		b->conf = c;
+		conf_resolve(q->conf, c, NULL, NULL, NULL, &sched);
+		b->total.max = sched.binding_total ? sched.binding_total : LIMIT_NONE;
+		limit_freed(q, &b->total);
+	}
+}
+
+/* --- source addresses (design section 9, 1) ----------------------------------------------------------------- */
+
+static bool source_usable(const struct binding *b, int family)
+{
+	return local_addrs_has(b->q->local, &b->conf->source[family]) &&
+	       b->down_until_us[family] <= queue_now(b->q);
+}
+
+static void source_went_down(struct binding *b, int family, const char *reason)
+{
+	if (b->down[family])
+		return;
+	b->down[family] = true;
+	if (binding_group_name(b)) /* its mail goes to another member */
+		rekey_begin(b->q);
+	event_binding(b->q, b, EVENT_SOURCE_DOWN, &b->conf->source[family], reason);
+}
+
+enum source_state binding_source(struct binding *b, int family, struct addr *source, bool *any)
+{
+	*source = (struct addr){.family = AF_UNSPEC};
+	*any = false;
+	if (b->kind == BINDING_NOTIFY || (b->conf && b->conf->any_source)) {
+		*any = true;
+		return SOURCE_OK;
+	}
+	if (!b->conf || b->conf->source[family].family == AF_UNSPEC)
+		return SOURCE_MISSING;
+	if (!source_usable(b, family)) {
+		source_went_down(b, family, "address is not on this machine");
+		return SOURCE_DOWN;
+	}
+	*source = b->conf->source[family];
+	return SOURCE_OK;
+}
+
+void binding_source_refused(struct binding *b, int family)
+{
+	if (!b->conf || b->conf->source[family].family == AF_UNSPEC)
+		return;
+	if (!local_addrs_has(b->q->local, &b->conf->source[family])) {
+		source_went_down(b, family, "address is not on this machine");
+		return;
+	}
+	source_went_down(b, family, "the system refused to bind to the address");
+	b->down_until_us[family] = queue_now(b->q) + REFUSED_RETRY_US;
+	timer_arm(b->q->loop, &b->retry_source, b->down_until_us[family]);
+}
+
+void binding_release_source(struct binding *b)
+{
+	for (struct link *l = b->queues.next; l != &b->queues; l = l->next) {
+		struct hop_queue *hq = container_of(l, struct hop_queue, of_binding);
+		if (hq->hold == HOLD_SOURCE)
+			hop_queue_hold(hq, HOLD_NONE);
+	}
+}
+
+void bindings_check_sources(struct queue *q)
+{
+	bool members_back = false;
+	for (uint32_t i = 0; i < q->bindings.n; i++) {
+		struct binding *b = binding_at(q, i);
+		for (int family = 0; family < FAMILIES; family++) {
+			if (!b->down[family])
+				continue;
+			bool gone = !b->conf || b->conf->source[family].family == AF_UNSPEC;
+			if (!gone && !source_usable(b, family))
+				continue;
+			b->down[family] = false;
+			b->down_until_us[family] = 0;
+			if (!gone)
+				event_binding(q, b, EVENT_SOURCE_UP, &b->conf->source[family], NULL);
+			binding_release_source(b);
+			members_back = true;
+		}
+		members_back |= b->kind == BINDING_GROUP && b->counts.held > 0;
+	}
+	if (members_back)
+		rekey_begin(q);
+}

@@ -1,0 +1,334 @@
+#include "queue/queue_in.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* While others wait for one of its leases, a session goes on for this many jobs or this long, then makes room. */
+#define SHARE_JOBS 10
+#define SHARE_US SECOND_US
+/* How many waiting deliveries have had their attempt when a connection failed before any job, or in one. */
+#define CHARGE_CONNECT 100
+#define CHARGE_JOB 1
+
+const char *conn_state_name(enum conn_state state)
+{
+	static const char *const names[] = {"opening", "busy", "waiting", "idle", "closing"};
+	return names[state];
+}
+
+struct conn *conn_of_leases(struct leases *l)
+{
+	return container_of(l, struct conn, leases);
+}
+
+static void set_state(struct conn *c, enum conn_state to)
+{
+	struct traffic *t = c->hq->traffic;
+	if (c->state == CONN_OPENING)
+		t->n_opening--;
+	link_remove(&c->idle);
+	link_remove(&c->wanting);
+	if (c->state == CONN_IDLE)
+		leases_set_idle(&c->leases, false);
+	c->state = to;
+	switch (to) {
+	case CONN_IDLE:
+		c->was_idle = true;
+		link_add_tail(&t->idle, &c->idle);
+		leases_set_idle(&c->leases, true);
+		break;
+	case CONN_WANTING:
+		link_add_tail(&c->q->wanting, &c->wanting);
+		break;
+	case CONN_LEAVING:
+		t->n_leaving++;
+		leases_set_leaving(&c->leases);
+		break;
+	case CONN_OPENING:
+	case CONN_BUSY:
+		break;
+	}
+}
+
+void conn_quit(struct conn *c)
+{
+	if (c->state == CONN_LEAVING)
+		return;
+	set_state(c, CONN_LEAVING);
+	session_quit(c->session);
+}
+
+/* --- jobs -------------------------------------------------------------------------------------------------------- */
+
+static struct session_job *job_new(struct conn *c, uint32_t no)
+{
+	struct delivery *d = delivery_at(c->q->slab, no);
+	uint32_t n = d->n_untried, most = c->hq->profile->o.max_recipients_per_batch;
+	struct packed_walk w;
+	if (n > most)
+		n = most;
+	size_t bytes = packed_size(d->packed, n);
+	struct session_job *job = mem_zalloc(sizeof(*job));
+	job->mem = mem_alloc(n * sizeof(char *) + bytes);
+	job->recipients = job->mem;
+	char *copy = (char *)job->mem + n * sizeof(char *);
+	memcpy(copy, d->packed, bytes);
+	packed_walk_init(&w, copy);
+	for (uint32_t i = 0; i < n; i++)
+		job->recipients[i] = packed_walk_next(&w).address;
+	job->n_recipients = n;
+	job->sender = packed_sender(copy);
+	job->message_id = d->id;
+	job->ref = no;
+	job->flags = d->flags;
+	job->body_size = d->size;
+	job->body = d->body ? body_ref(d->body) : NULL;
+	return job;
+}
+
+/* After a reload: the session goes on only if a new one would look the same. */
+static bool outdated(struct conn *c)
+{
+	const struct binding *b = binding_at(c->q, c->hq->key.binding);
+	if (c->generation == c->q->generation)
+		return false;
+	if (b->kind == BINDING_NAMED) {
+		if (!b->conf)
+			return true;
+		bool any = c->source.family == AF_UNSPEC;
+		if (any != b->conf->any_source)
+			return true;
+		if (!any && !addr_equal_ip(&c->source, &b->conf->source[c->source.family == AF_INET6]))
+			return true;
+	}
+	c->generation = c->q->generation;
+	return false;
+}
+
+static bool share_used(const struct conn *c)
+{
+	return (c->jobs_done + c->jobs_out >= SHARE_JOBS || queue_now(c->q) - c->ready_us >= SHARE_US) &&
+	       leases_wanted_by_others(&c->leases, &c->hq->traffic->waiter);
+}
+
+static bool should_leave(struct conn *c)
+{
+	const struct conn_options *o = &c->hq->profile->o;
+	if (c->q->stopping || c->hq->hold != HOLD_NONE || outdated(c))
+		return true;
+	if (o->max_deliveries_per_connection &&
+	        c->delivered + c->jobs_out >= o->max_deliveries_per_connection)
+		return true;
+	return share_used(c);
+}
+
+bool conn_feed(struct conn *c)
+{
+	struct hop_queue *hq = c->hq;
+	if (should_leave(c)) {
+		conn_quit(c);
+		hop_queue_work(hq);
+		return false;
+	}
+	if (!queue_may_hand_out(c->q)) {
+		if (c->state != CONN_WANTING)
+			set_state(c, CONN_WANTING);
+		return false;
+	}
+	uint32_t no = hq->traffic->n_drain ? 0 : place_first(hq);
+	if (!no) {
+		if (c->state == CONN_IDLE)
+			return false;
+		set_state(c, CONN_IDLE);
+		/* nothing to do, and somebody waits for the lease */
+		if (leases_wanted_by_others(&c->leases, &hq->traffic->waiter))
+			conn_quit(c);
+		else
+			session_no_job(c->session);
+		return false;
+	}
+	struct session_job *job = job_new(c, no);
+	set_state(c, CONN_BUSY);
+	c->jobs_out++;
+	hq->turns++;
+	delivery_enter(c->q, no, DELIVERY_OUT, 0);
+	session_job(c->session, job);
+	return true;
+}
+
+void conns_feed_wanting(struct queue *q)
+{
+	while (link_linked(&q->wanting) && queue_may_hand_out(q)) {
+		struct conn *c = container_of(q->wanting.next, struct conn, wanting);
+		conn_feed(c);
+	}
+}
+
+/* --- what sessions tell -------------------------------------------------------------------------------------------- */
+
+static void on_ready(void *ctx, struct session *s, const struct session_facts *facts)
+{
+	struct conn *c = ctx;
+	struct traffic *t = c->hq->traffic;
+	(void)s;
+	(void)facts;
+	c->ready_us = queue_now(c->q);
+	health_succeed(c->q->health, c->hq->key.binding, &c->to, c->ready_us);
+	t->proven = true;
+	t->n_charge = 0;
+	failure_free(&t->failure);
+	if (c->state == CONN_OPENING)
+		set_state(c, CONN_BUSY);
+	if (c->state != CONN_LEAVING)
+		conn_feed(c);
+	hop_queue_work(c->hq);
+}
+
+static void on_want(void *ctx, struct session *s)
+{
+	struct conn *c = ctx;
+	(void)s;
+	if (c->state != CONN_LEAVING)
+		conn_feed(c);
+}
+
+static void on_job_done(
+        void *ctx, struct session *s, struct session_job *job, const struct session_facts *facts)
+{
+	struct conn *c = ctx;
+	(void)s;
+	assert(c->jobs_out > 0);
+	c->jobs_out--;
+	if (job->begun && !job->connection_lost)
+		c->jobs_done++;
+	else
+		c->lost_job = true;
+	for (uint32_t i = 0; i < job->n_recipients; i++) {
+		if (job->outcomes[i].class == OUTCOME_OK) {
+			c->delivered++;
+			break;
+		}
+	}
+	bool over = job->connection_lost || !job->begun;
+	result_take(c, job, facts);
+	session_job_free(&job);
+	/* one that did not get to its end of data never asked for the next */
+	if (c->state == CONN_BUSY && c->jobs_out == 0 && !over)
+		conn_feed(c);
+}
+
+/* Is it the host's fault? An idle session closed by the peer is not, nor is one in which mail was delivered. */
+static bool host_failed(const struct conn *c, const struct outcome *why, uint32_t completed)
+{
+	if (why->class == OUTCOME_OK || completed > 0)
+		return false;
+	if (why->ours && strncmp(why->enhanced, "4.3.", 4) == 0)
+		return false; /* our disk, our source address */
+	if (!c->ready_us)
+		return true;
+	return c->lost_job && !c->was_idle;
+}
+
+static void session_failed(
+        struct conn *c, const struct outcome *why, uint32_t completed, const struct session_facts *facts)
+{
+	struct queue *q = c->q;
+	struct hop_queue *hq = c->hq;
+	if (why->class != OUTCOME_OK && why->ours && strcmp(why->enhanced, "4.3.5") == 0) {
+		if (c->source.family != AF_UNSPEC)
+			binding_source_refused(binding_at(q, hq->key.binding), c->source.family == AF_INET6);
+		return;
+	}
+	if (q->stopping || !host_failed(c, why, completed))
+		return;
+	uint64_t wait_us = hq->profile->o.host_failure_retry_s * SECOND_US;
+	if (wait_us < SECOND_US)
+		wait_us = SECOND_US;
+	health_fail(q->health, hq->key.binding, &c->to, queue_now(q), queue_now(q) + wait_us);
+	attempt_failed(hq, why, facts, c->ready_us ? CHARGE_JOB : CHARGE_CONNECT);
+}
+
+static void conn_free(struct conn *c)
+{
+	struct queue *q = c->q;
+	leases_give(&c->leases, limit_freed, q);
+	for (int i = 0; i < 2; i++) {
+		if (c->host_limits[i])
+			host_limit_put(q, c->host_limits[i]);
+	}
+	numbered_remove(&q->conns, c->number);
+	q->counts.connections--;
+	binding_at(q, c->hq->key.binding)->counts.connections--;
+	free(c->mx);
+	free(c->unix_path);
+	free(c);
+}
+
+static void on_closed(void *ctx, struct session *s, const struct outcome *why, uint32_t completed,
+        const struct session_facts *facts)
+{
+	struct conn *c = ctx;
+	struct queue *q = c->q;
+	struct hop_queue *hq = c->hq;
+	struct traffic *t = hq->traffic;
+	(void)s;
+	assert(c->jobs_out == 0);
+	if (c->state == CONN_LEAVING)
+		t->n_leaving--;
+	else
+		set_state(c, CONN_BUSY); /* out of the lists it may be in */
+	t->n_conns--;
+	link_remove(&c->of_traffic);
+	session_failed(c, why, completed, facts);
+	conn_free(c);
+	hop_queue_work(hq);
+	if (q->stopping)
+		queue_check_stopped(q);
+}
+
+struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const struct addr *source,
+        bool any_source, struct limit *const *wanted, unsigned n, struct host_limit *const host[2])
+{
+	static const struct session_owner owner = {on_ready, on_want, on_job_done, on_closed};
+	struct queue *q = hq->q;
+	struct binding *b = binding_at(q, hq->key.binding);
+	struct conn *c = mem_zalloc(sizeof(*c));
+	c->q = q;
+	c->hq = hq;
+	c->state = CONN_OPENING;
+	c->generation = q->generation;
+	c->opened_us = queue_now(q);
+	c->source = *source;
+	c->host_limits[0] = host[0];
+	c->host_limits[1] = host[1];
+	c->to = *to;
+	c->mx = mem_strdup(to->mx ? to->mx : "");
+	c->unix_path = to->unix_path ? mem_strdup(to->unix_path) : NULL;
+	c->to.mx = c->mx;
+	c->to.unix_path = c->unix_path;
+	link_init(&c->idle);
+	link_init(&c->wanting);
+	link_init(&c->of_traffic);
+	link_add_tail(&hq->traffic->conns, &c->of_traffic);
+	hq->traffic->n_conns++;
+	hq->traffic->n_opening++;
+	q->counts.connections++;
+	b->counts.connections++;
+	c->number = numbered_add(&q->conns, c);
+	leases_take(&c->leases, wanted, n);
+	struct session_open open = {
+	        .peer = to->addr,
+	        .mx = c->mx,
+	        .unix_path = c->unix_path,
+	        .source = *source,
+	        .any_source = any_source,
+	        .binding = binding_name(q, b),
+	        .profile = hq->profile,
+	        .owner_loop = q->loop,
+	        .owner = &owner,
+	        .ctx = c,
+	};
+	c->session = session_open(q->nets[q->next_net++ % q->n_nets], &open);
+	return c;
+}

@@ -1,0 +1,161 @@
+#include "queue/health.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "base/mem.h"
+
+/* What was learned of an address is forgotten after an hour in which nothing new was. */
+#define KEEP_US (3600 * SECOND_US)
+
+struct entry {
+	struct entry *next; /* in its bucket */
+	uint64_t until_us;  /* FAILED before, PROBATION from then on; 0 = good */
+	uint64_t seen_us;
+	uint32_t binding;
+	struct addr addr;
+};
+
+struct health {
+	struct entry **buckets;
+	uint32_t n_buckets, n; /* n_buckets: a power of two */
+};
+
+struct health *health_new(void)
+{
+	struct health *h = mem_zalloc(sizeof(*h));
+	h->n_buckets = 256;
+	h->buckets = mem_zalloc(h->n_buckets * sizeof(*h->buckets));
+	return h;
+}
+
+void health_free(struct health **ph)
+{
+	struct health *h = *ph;
+	if (!h)
+		return;
+	for (uint32_t b = 0; b < h->n_buckets; b++) {
+		while (h->buckets[b]) {
+			struct entry *e = h->buckets[b];
+			h->buckets[b] = e->next;
+			free(e);
+		}
+	}
+	free(h->buckets);
+	mem_free(ph);
+}
+
+/* A Unix socket has no address: its path's hash stands for it. */
+static struct addr key_of(const struct route_addr *ra)
+{
+	if (!ra->unix_path)
+		return ra->addr;
+	struct addr key = {.family = AF_UNIX};
+	size_t len = strlen(ra->unix_path);
+	uint64_t hash[2] = {hash_bytes(ra->unix_path, len), len};
+	memcpy(key.ip, hash, sizeof(key.ip));
+	return key;
+}
+
+static uint64_t hash_of(uint32_t binding, const struct addr *a)
+{
+	return addr_hash(a) ^ (binding * UINT64_C(0x9e3779b97f4a7c15));
+}
+
+static bool same(const struct entry *e, uint32_t binding, const struct addr *a)
+{
+	return e->binding == binding && e->addr.family == a->family && e->addr.port == a->port &&
+	       e->addr.scope == a->scope && memcmp(e->addr.ip, a->ip, sizeof(a->ip)) == 0;
+}
+
+static struct entry *find(const struct health *h, uint32_t binding, const struct addr *a)
+{
+	struct entry *e = h->buckets[hash_of(binding, a) & (h->n_buckets - 1)];
+	while (e && !same(e, binding, a))
+		e = e->next;
+	return e;
+}
+
+enum health_state health_of(const struct health *h, uint32_t binding, const struct route_addr *ra,
+        uint64_t now_us, uint64_t *until_us)
+{
+	struct addr key = key_of(ra);
+	const struct entry *e = find(h, binding, &key);
+	if (!e)
+		return HEALTH_UNKNOWN;
+	if (e->until_us == 0)
+		return HEALTH_GOOD;
+	if (e->until_us <= now_us)
+		return HEALTH_PROBATION;
+	if (until_us)
+		*until_us = e->until_us;
+	return HEALTH_FAILED;
+}
+
+/* Rehashes into a table of fitting size, leaving out what is old: the table never outgrows an hour's addresses. */
+static void rebuild(struct health *h, uint64_t now_us)
+{
+	struct entry **old = h->buckets, *kept = NULL;
+	uint32_t n_old = h->n_buckets;
+	h->n = 0;
+	for (uint32_t b = 0; b < n_old; b++) {
+		struct entry *next;
+		for (struct entry *e = old[b]; e; e = next) {
+			next = e->next;
+			if (e->seen_us + KEEP_US < now_us && e->until_us + KEEP_US < now_us) {
+				free(e);
+				continue;
+			}
+			e->next = kept;
+			kept = e;
+			h->n++;
+		}
+	}
+	free(old);
+	h->n_buckets = 256;
+	while (h->n_buckets < h->n * 2)
+		h->n_buckets *= 2;
+	h->buckets = mem_zalloc(h->n_buckets * sizeof(*h->buckets));
+	while (kept) {
+		struct entry *e = kept;
+		kept = e->next;
+		struct entry **bucket = &h->buckets[hash_of(e->binding, &e->addr) & (h->n_buckets - 1)];
+		e->next = *bucket;
+		*bucket = e;
+	}
+}
+
+static struct entry *get(struct health *h, uint32_t binding, const struct route_addr *ra, uint64_t now_us)
+{
+	struct addr key = key_of(ra);
+	struct entry *e = find(h, binding, &key);
+	if (!e) {
+		if (h->n >= h->n_buckets)
+			rebuild(h, now_us);
+		struct entry **bucket = &h->buckets[hash_of(binding, &key) & (h->n_buckets - 1)];
+		e = mem_zalloc(sizeof(*e));
+		e->binding = binding;
+		e->addr = key;
+		e->next = *bucket;
+		*bucket = e;
+		h->n++;
+	}
+	e->seen_us = now_us;
+	return e;
+}
+
+void health_fail(
+        struct health *h, uint32_t binding, const struct route_addr *ra, uint64_t now_us, uint64_t until_us)
+{
+	/* host_failure_retry 0 still means probation */
+	get(h, binding, ra, now_us)->until_us = until_us ? until_us : 1;
+}
+
+void health_succeed(struct health *h, uint32_t binding, const struct route_addr *ra, uint64_t now_us)
+{
+	get(h, binding, ra, now_us)->until_us = 0;
+}
+
+uint32_t health_count(const struct health *h)
+{
+	return h->n;
+}

@@ -1,0 +1,27 @@
+/*
+ * health - which MX addresses a binding had better leave alone
+ *
+ * Purpose    Per binding and address, because a receiver may block one binding and not another (design section 8): a
+ *            failure puts the address aside for host_failure_retry. After that it is on probation, one session at a
+ *            time, until one succeeds.
+ * Threads    The queue's loop only.
+ */
+#ifndef QUEUE_HEALTH_H
+#define QUEUE_HEALTH_H
+
+#include "route/route.h"
+
+struct health;
+struct health *health_new(void);
+void health_free(struct health **);
+
+enum health_state { HEALTH_UNKNOWN, HEALTH_GOOD, HEALTH_FAILED, HEALTH_PROBATION };
+/* `until` (may be NULL) is set with HEALTH_FAILED. */
+enum health_state health_of(const struct health *, uint32_t binding, const struct route_addr *,
+        uint64_t now_us, uint64_t *until_us);
+void health_fail(
+        struct health *, uint32_t binding, const struct route_addr *, uint64_t now_us, uint64_t until_us);
+void health_succeed(struct health *, uint32_t binding, const struct route_addr *, uint64_t now_us);
+uint32_t health_count(const struct health *);
+
+#endif

@@ -1,0 +1,296 @@
+#include "queue/queue_in.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *hold_name(enum hold hold)
+{
+	static const char *const names[] = {
+	        [HOLD_NONE] = NULL,
+	        [HOLD_SUSPENDED] = "suspended",
+	        [HOLD_REMOVED] = "binding not in the configuration",
+	        [HOLD_NO_MEMBER] = "no member of the group is usable",
+	        [HOLD_SOURCE] = "source address not on this machine",
+	};
+	return names[hold];
+}
+
+/* --- by key ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t key_hash(const struct hop_key *k)
+{
+	uint64_t h = (((uint64_t)k->binding << 32) | k->hop) * UINT64_C(0x9e3779b97f4a7c15);
+	h ^= (uintptr_t)k->profile + ((uint64_t)k->port << 17) + ((uint64_t)k->hop_type << 1) + k->suspended;
+	return (h * UINT64_C(0xff51afd7ed558ccd)) >> 20;
+}
+
+bool hop_key_equal(const struct hop_key *a, const struct hop_key *b)
+{
+	return a->binding == b->binding && a->hop == b->hop && a->port == b->port &&
+	       a->hop_type == b->hop_type && a->suspended == b->suspended && a->profile == b->profile;
+}
+
+static struct hop_queue **bucket_of(struct queue *q, const struct hop_key *k)
+{
+	return &q->hop_buckets[key_hash(k) & (q->n_hop_buckets - 1)];
+}
+
+static void grow_buckets(struct queue *q)
+{
+	struct hop_queue **old = q->hop_buckets;
+	uint32_t n_old = q->n_hop_buckets;
+	q->n_hop_buckets = n_old ? n_old * 2 : 256;
+	q->hop_buckets = mem_zalloc(q->n_hop_buckets * sizeof(struct hop_queue *));
+	for (uint32_t b = 0; b < n_old; b++) {
+		struct hop_queue *next;
+		for (struct hop_queue *hq = old[b]; hq; hq = next) {
+			next = hq->hash_next;
+			struct hop_queue **bucket = bucket_of(q, &hq->key);
+			hq->hash_next = *bucket;
+			*bucket = hq;
+		}
+	}
+	free(old);
+}
+
+struct hop_queue *hop_queue_get(
+        struct queue *q, const struct hop_key *key, struct profile *profile, enum hold hold)
+{
+	if (q->n_hop_queues >= q->n_hop_buckets)
+		grow_buckets(q);
+	struct hop_queue **bucket = bucket_of(q, key);
+	for (struct hop_queue *hq = *bucket; hq; hq = hq->hash_next) {
+		if (!hop_key_equal(&hq->key, key))
+			continue;
+		/* what the key does not say: a binding that is back, a group that has members again */
+		if (hq->hold != hold && hq->hold != HOLD_SOURCE)
+			hop_queue_hold(hq, hold);
+		return hq;
+	}
+	struct hop_queue *hq = mem_zalloc(sizeof(*hq));
+	hq->q = q;
+	hq->key = *key;
+	hq->profile = profile ? profile_ref(profile) : NULL;
+	intern_ref(q->names, key->hop);
+	hq->hold = hold;
+	link_init(&hq->of_binding);
+	link_init(&hq->work);
+	link_add_tail(&binding_at(q, key->binding)->queues, &hq->of_binding);
+	hq->number = numbered_add(&q->hop_queues, hq);
+	hq->hash_next = *bucket;
+	*bucket = hq;
+	q->n_hop_queues++;
+	return hq;
+}
+
+void next_hop_of(const struct hop_queue *hq, struct next_hop *hop)
+{
+	*hop = (struct next_hop){
+	        .type = hq->key.hop_type,
+	        .name = intern_text(hq->q->names, hq->key.hop),
+	        .port = hq->key.port,
+	};
+}
+
+/* --- traffic ----------------------------------------------------------------------------------------------------- */
+
+struct failure *failure_new(const struct outcome *o, const struct session_facts *facts)
+{
+	struct failure *f = mem_zalloc(sizeof(*f));
+	f->outcome = *o;
+	if (!facts)
+		return f;
+	f->facts.source = facts->source;
+	f->facts.peer = facts->peer;
+	if (facts->mx)
+		f->facts.mx = f->mx = mem_strdup(facts->mx);
+	if (facts->ehlo)
+		f->facts.ehlo = f->ehlo = mem_strdup(facts->ehlo);
+	return f;
+}
+
+void failure_free(struct failure **pf)
+{
+	if (!*pf)
+		return;
+	free((*pf)->mx);
+	free((*pf)->ehlo);
+	mem_free(pf);
+}
+
+static void backoff_over(void *ctx)
+{
+	struct traffic *t = ctx;
+	hop_queue_work(t->hq);
+}
+
+static struct pair **pair_bucket(struct queue *q, const struct hop_key *k)
+{
+	uint64_t h = (((uint64_t)k->binding << 32) | k->hop) * UINT64_C(0x9e3779b97f4a7c15);
+	return &q->pair_buckets[(h >> 40) % PAIR_BUCKETS];
+}
+
+static struct pair *pair_get(struct queue *q, const struct hop_key *k)
+{
+	struct pair **bucket = pair_bucket(q, k);
+	struct pair *p = *bucket;
+	while (p && (p->binding != k->binding || p->hop != k->hop || p->port != k->port ||
+	                    p->hop_type != k->hop_type))
+		p = p->hash_next;
+	if (!p) {
+		p = mem_zalloc(sizeof(*p));
+		p->binding = k->binding;
+		p->hop = k->hop; /* the queues hold a reference */
+		p->port = k->port;
+		p->hop_type = k->hop_type;
+		limit_init(&p->limit, 0);
+		p->hash_next = *bucket;
+		*bucket = p;
+	}
+	p->refs++;
+	/* the largest value among its queues */
+	if (k->profile->o.max_outbound_connections > p->limit.max) {
+		p->limit.max = k->profile->o.max_outbound_connections;
+		limit_freed(q, &p->limit);
+	}
+	return p;
+}
+
+static void pair_put(struct queue *q, const struct hop_key *k, struct pair *p)
+{
+	if (--p->refs > 0)
+		return;
+	assert(limit_idle(&p->limit));
+	struct pair **at = pair_bucket(q, k);
+	while (*at != p)
+		at = &(*at)->hash_next;
+	*at = p->hash_next;
+	link_remove(&p->limit.wake_link);
+	free(p);
+}
+
+struct traffic *traffic_get(struct hop_queue *hq)
+{
+	if (hq->traffic)
+		return hq->traffic;
+	struct traffic *t = mem_zalloc(sizeof(*t));
+	t->hq = hq;
+	limit_init(&t->own, hq->key.profile->o.max_outbound_connections);
+	waiter_init(&t->waiter);
+	link_init(&t->conns);
+	link_init(&t->idle);
+	timer_init(&t->backoff, backoff_over, t);
+	t->pair = pair_get(hq->q, &hq->key);
+	hq->traffic = t;
+	return t;
+}
+
+static void traffic_free(struct hop_queue *hq)
+{
+	struct traffic *t = hq->traffic;
+	waiter_leave(&t->waiter);
+	route_cancel(&t->query);
+	route_unref(&t->route);
+	timer_cancel(hq->q->loop, &t->backoff);
+	failure_free(&t->failure);
+	failure_free(&t->drain);
+	assert(limit_idle(&t->own));
+	link_remove(&t->own.wake_link);
+	pair_put(hq->q, &hq->key, t->pair);
+	mem_free(&hq->traffic);
+}
+
+static bool traffic_over(const struct hop_queue *hq)
+{
+	const struct traffic *t = hq->traffic;
+	return t->n_conns == 0 && hq->n[DELIVERY_OUT] == 0 && t->backoff_until_us <= queue_now(hq->q) &&
+	       (hq->n[DELIVERY_READY] == 0 || hq->hold != HOLD_NONE);
+}
+
+/* --- life ---------------------------------------------------------------------------------------------------------- */
+
+uint32_t hop_queue_active(const struct hop_queue *hq)
+{
+	return hq->n[DELIVERY_READY] + hq->n[DELIVERY_OUT] + hq->n[DELIVERY_BOUNCING];
+}
+
+void hop_queue_work(struct hop_queue *hq)
+{
+	if (!link_linked(&hq->work))
+		link_add_tail(&hq->q->work, &hq->work);
+	queue_kick(hq->q);
+}
+
+static void hop_queue_free(struct hop_queue *hq)
+{
+	struct queue *q = hq->q;
+	if (hq->traffic)
+		traffic_free(hq);
+	struct hop_queue **at = bucket_of(q, &hq->key);
+	while (*at != hq)
+		at = &(*at)->hash_next;
+	*at = hq->hash_next;
+	link_remove(&hq->of_binding);
+	link_remove(&hq->work);
+	numbered_remove(&q->hop_queues, hq->number);
+	intern_drop(q->names, hq->key.hop);
+	profile_unref(&hq->profile);
+	q->n_hop_queues--;
+	free(hq);
+}
+
+void hop_queue_free_if_empty(struct hop_queue *hq)
+{
+	if (hq->traffic && traffic_over(hq))
+		traffic_free(hq);
+	if (hq->traffic)
+		return;
+	for (int state = DELIVERY_READY; state < DELIVERY_N_STATES; state++) {
+		if (hq->n[state])
+			return;
+	}
+	hop_queue_free(hq);
+}
+
+void hop_queues_free(struct queue *q)
+{
+	for (uint32_t i = 0; i < q->hop_queues.n; i++) {
+		if (q->hop_queues.at[i])
+			hop_queue_free(q->hop_queues.at[i]);
+	}
+}
+
+void hop_queue_hold(struct hop_queue *hq, enum hold hold)
+{
+	struct queue *q = hq->q;
+	bool was = hq->hold != HOLD_NONE, is = hold != HOLD_NONE;
+	hq->hold = hold;
+	if (was != is) {
+		/* ready mail of a queue on hold counts as held */
+		struct counts *of[] = {&q->counts, &binding_at(q, hq->key.binding)->counts};
+		uint32_t n = hq->n[DELIVERY_READY];
+		for (unsigned i = 0; i < array_len(of); i++) {
+			of[i]->held += is ? n : -n;
+			of[i]->active -= is ? n : -n;
+		}
+	}
+	hop_queue_work(hq);
+}
+
+/* --- order ----------------------------------------------------------------------------------------------------------- */
+
+/*
+ * High goes before normal before low; but every fourth job may be a normal one and every sixteenth a low one before
+ * the others, so that none is starved.
+ */
+uint32_t hop_queue_first(const struct hop_queue *hq)
+{
+	static const uint8_t order[3][3] = {{0, 1, 2}, {1, 0, 2}, {2, 0, 1}};
+	const uint8_t *o = order[hq->turns % 16 == 15 ? 2 : hq->turns % 4 == 3 ? 1 : 0];
+	for (unsigned i = 0; i < 3; i++) {
+		if (hq->ready[o[i]].head)
+			return hq->ready[o[i]].head;
+	}
+	return 0;
+}

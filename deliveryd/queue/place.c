@@ -1,0 +1,327 @@
+#include "queue/queue_in.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* How many deliveries place_first() moves away in one go. */
+#define MOVED_MAX 200
+
+/* --- states and counts --------------------------------------------------------------------------------------- */
+
+static uint32_t *count_for(struct counts *c, const struct hop_queue *hq, enum delivery_state state)
+{
+	if (state == DELIVERY_DEFERRED)
+		return &c->deferred;
+	if (state == DELIVERY_HELD || (state == DELIVERY_READY && hq->hold != HOLD_NONE))
+		return &c->held;
+	return &c->active;
+}
+
+static void count(struct queue *q, struct hop_queue *hq, enum delivery_state state, int change)
+{
+	if (state == DELIVERY_FREE)
+		return;
+	struct binding *b = binding_at(q, hq->key.binding);
+	hq->n[state] += (uint32_t)change;
+	q->n_state[state] += (uint32_t)change;
+	*count_for(&b->counts, hq, state) += (uint32_t)change;
+	*count_for(&q->counts, hq, state) += (uint32_t)change;
+}
+
+/* high, normal, low */
+static struct delivery_list *list_for(struct hop_queue *hq, const struct delivery *d)
+{
+	return &hq->ready[d->priority == PRIORITY_HIGH ? 0 : d->priority == PRIORITY_LOW ? 2 : 1];
+}
+
+static void change_state(struct queue *q, uint32_t no, enum delivery_state to, uint64_t due_us, bool at_head)
+{
+	struct delivery *d = delivery_at(q->slab, no);
+	struct hop_queue *hq = d->hq;
+	if (d->state == DELIVERY_READY)
+		delivery_list_remove(q->slab, list_for(hq, d), no);
+	count(q, hq, d->state, -1);
+	d->state = to & 7;
+	count(q, hq, to, +1);
+	if (to == DELIVERY_READY) {
+		if (at_head)
+			delivery_list_add_head(q->slab, list_for(hq, d), no);
+		else
+			delivery_list_add_tail(q->slab, list_for(hq, d), no);
+	}
+	due_set(q->due, no, due_us);
+	hop_queue_work(hq);
+}
+
+static struct hop_queue *queue_for(struct queue *q, struct delivery *d);
+
+/* Back from a session or from its DSN: a reload may have come meanwhile. */
+static void come_home(struct queue *q, uint32_t no)
+{
+	struct delivery *d = delivery_at(q->slab, no);
+	if (d->state != DELIVERY_OUT && d->state != DELIVERY_BOUNCING)
+		return;
+	if (hop_key_equal(&dest_get(q, binding_at(q, d->binding), d->domain)->key, &d->hq->key))
+		return;
+	struct hop_queue *to = queue_for(q, d);
+	delivery_leave(q, no);
+	d->hq = to;
+}
+
+void delivery_enter(struct queue *q, uint32_t no, enum delivery_state to, uint64_t due_us)
+{
+	if (to == DELIVERY_READY || to == DELIVERY_DEFERRED)
+		come_home(q, no);
+	if (to == DELIVERY_READY)
+		due_us = delivery_expiry_us(q, delivery_at(q->slab, no));
+	else if (to != DELIVERY_DEFERRED)
+		due_us = DUE_NEVER;
+	change_state(q, no, to, due_us, false);
+}
+
+void delivery_put_back(struct queue *q, uint32_t no)
+{
+	come_home(q, no);
+	change_state(q, no, DELIVERY_READY, delivery_expiry_us(q, delivery_at(q->slab, no)), true);
+}
+
+void delivery_leave(struct queue *q, uint32_t no)
+{
+	struct delivery *d = delivery_at(q->slab, no);
+	if (!d->hq)
+		return;
+	change_state(q, no, DELIVERY_FREE, DUE_NEVER, false);
+	d->hq = NULL;
+}
+
+void delivery_forget_body(struct delivery *d)
+{
+	body_unref(&d->body);
+}
+
+void delivery_drop(struct queue *q, uint32_t no)
+{
+	struct delivery *d = delivery_at(q->slab, no);
+	delivery_leave(q, no);
+	delivery_index_remove(q->slab, no);
+	if (d->packed)
+		q->packed_bytes -= packed_size(d->packed, d->n_open);
+	packed_free(&d->packed);
+	if (d->body)
+		body_unref(&d->body);
+	intern_drop(q->names, d->domain);
+	intern_drop(q->names, d->rule);
+	intern_drop(q->names, d->group);
+	delivery_give(q->slab, no);
+}
+
+/* --- time ------------------------------------------------------------------------------------------------------ */
+
+uint64_t delivery_age_us(const struct queue *q, const struct delivery *d)
+{
+	int64_t age = (int64_t)queue_now(q) - d->received_us;
+	return age > 0 ? (uint64_t)age : 0;
+}
+
+const struct deliv_options *delivery_options(struct queue *q, const struct delivery *d)
+{
+	return &dest_get(q, binding_at(q, d->binding), d->domain)->deliv;
+}
+
+uint64_t delivery_expiry_us(struct queue *q, const struct delivery *d)
+{
+	int64_t at = d->received_us + (int64_t)(delivery_options(q, d)->message_expiration_s * SECOND_US);
+	return at > 0 ? (uint64_t)at : 0;
+}
+
+/*
+ * Mail that waits past its expiry: for a source address that is not here, or for a next hop nobody answers at, it is
+ * given up. Else it has its attempt before it, and is given up when that fails.
+ */
+static void expired_waiting(struct queue *q, uint32_t no)
+{
+	struct delivery *d = delivery_at(q->slab, no);
+	const struct traffic *t = d->hq->traffic;
+	struct outcome o;
+	if (d->hq->hold == HOLD_SOURCE) {
+		outcome_own(&o, OUTCOME_TRANSIENT, STATE_CONNECT, 451, "4.3.5",
+		        "source address of binding %s is not on this machine",
+		        binding_name(q, binding_at(q, d->binding)));
+		result_expire_waiting(q, no, &o, NULL);
+	} else if (d->hq->hold == HOLD_NONE && t && t->failure && t->backoff_until_us > queue_now(q)) {
+		result_expire_waiting(q, no, &t->failure->outcome, &t->failure->facts);
+	} else {
+		due_remove(q->due, no);
+	}
+}
+
+void deliveries_due(struct queue *q, struct slice *slice)
+{
+	uint32_t no;
+	while ((no = due_first(q->due)) && delivery_at(q->slab, no)->due_us <= queue_now(q)) {
+		if (slice_over(slice)) {
+			queue_kick(q);
+			return;
+		}
+		if (delivery_at(q->slab, no)->state == DELIVERY_DEFERRED)
+			delivery_enter(q, no, DELIVERY_READY, 0);
+		else
+			expired_waiting(q, no);
+	}
+}
+
+/* --- where a delivery belongs ------------------------------------------------------------------------------------ */
+
+struct member_check {
+	struct queue *q;
+	uint32_t domain;
+};
+
+static bool member_usable(void *ctx, const struct conf_binding *c)
+{
+	struct member_check *m = ctx;
+	struct queue *q = m->q;
+	struct binding *b = binding_find(q, c->name);
+	if (!b || dest_get(q, b, m->domain)->key.suspended)
+		return false;
+	if (c->any_source)
+		return true;
+	for (int family = 0; family < FAMILIES; family++) {
+		if (c->source[family].family != AF_UNSPEC && local_addrs_has(q->local, &c->source[family]))
+			return true;
+	}
+	return false;
+}
+
+static bool member_any(void *ctx, const struct conf_binding *c)
+{
+	(void)ctx;
+	(void)c;
+	return true;
+}
+
+static void record_move(struct queue *q, struct delivery *d, const struct binding *b)
+{
+	spool_results_move(
+	        queue_results(q), d->id, d->index, binding_name(q, b), intern_text(q->names, d->domain));
+	d->moved = 1;
+}
+
+/* The waiting place of a group: a binding of the group's target name that can send nothing. */
+static struct binding *group_place(struct queue *q, const char *group)
+{
+	char *name = mem_printf("group:%s", group);
+	struct binding *b = binding_get(q, name, BINDING_GROUP);
+	mem_free(&name);
+	return b;
+}
+
+/*
+ * A member is kept until it becomes unusable. The choice is a hash, the same after a restart, so only a choice that
+ * differs from the undisturbed one needs a record.
+ */
+static void choose_member(struct queue *q, struct delivery *d, struct binding *now)
+{
+	const char *name = intern_text(q->names, d->group);
+	const struct conf_group *group = conf_group_named(q->conf, name);
+	struct member_check check = {q, d->domain};
+	uint64_t key = d->has_sticky ? d->sticky : d->id;
+	if (!group) {
+		d->binding = now ? now->number : group_place(q, name)->number;
+		return;
+	}
+	if (now && now->conf && now->conf->group == group && member_usable(&check, now->conf)) {
+		d->binding = now->number;
+		return;
+	}
+	int chosen = policy_group_member(q->conf, group, key, member_usable, &check);
+	if (chosen < 0) {
+		d->binding = group_place(q, name)->number;
+		return;
+	}
+	struct binding *b = binding_get(q, conf_binding(q->conf, (uint32_t)chosen)->name, BINDING_NAMED);
+	bool undisturbed = policy_group_member(q->conf, group, key, member_any, NULL) == chosen;
+	if (!undisturbed || d->moved || (now && now->kind == BINDING_NAMED && now != b))
+		record_move(q, d, b);
+	d->binding = b->number;
+}
+
+/* A binding that the configuration dropped: held, or Momentum's way. */
+static void removed_binding(struct queue *q, struct delivery *d, struct binding *b)
+{
+	if (b->kind != BINDING_NAMED || b->conf || q->global->removed_bindings != REMOVED_DEFAULT)
+		return;
+	struct binding *to = binding_get(q, "default", BINDING_NAMED);
+	event_moved(q, d, b, to, "binding is not in the configuration");
+	record_move(q, d, to);
+	d->binding = to->number;
+}
+
+static struct hop_queue *queue_for(struct queue *q, struct delivery *d)
+{
+	struct binding *b = binding_at(q, d->binding);
+	if (d->group)
+		choose_member(q, d, b);
+	else
+		removed_binding(q, d, b);
+	b = binding_at(q, d->binding);
+	const struct dest *dest = dest_get(q, b, d->domain);
+	enum hold hold = HOLD_NONE;
+	if (b->kind == BINDING_GROUP)
+		hold = HOLD_NO_MEMBER;
+	else if (b->kind == BINDING_NAMED && !b->conf)
+		hold = HOLD_REMOVED;
+	else if (dest->key.suspended)
+		hold = HOLD_SUSPENDED;
+	return hop_queue_get(q, &dest->key, dest->profile, hold);
+}
+
+void place_target(struct queue *q, struct delivery *d, const char *target)
+{
+	if (strncmp(target, "group:", 6) == 0) {
+		d->group = intern_get(q->names, target + 6);
+		d->binding = group_place(q, target + 6)->number;
+	} else if (strcmp(target, NOTIFY_BINDING) == 0) {
+		d->binding = binding_get(q, target, BINDING_NOTIFY)->number;
+	} else {
+		d->binding = binding_get(q, target, BINDING_NAMED)->number;
+	}
+}
+
+void place_delivery(struct queue *q, uint32_t no, enum delivery_state state, uint64_t due_us)
+{
+	struct delivery *d = delivery_at(q->slab, no);
+	d->hq = queue_for(q, d);
+	delivery_enter(q, no, state, due_us);
+}
+
+void place_again(struct queue *q, uint32_t no)
+{
+	struct delivery *d = delivery_at(q->slab, no);
+	enum delivery_state state = d->state;
+	uint64_t due_us = d->due_us;
+	assert(state == DELIVERY_READY || state == DELIVERY_DEFERRED || state == DELIVERY_HELD);
+	struct hop_queue *to = queue_for(q, d);
+	if (to == d->hq)
+		return;
+	delivery_leave(q, no);
+	d->hq = to;
+	delivery_enter(q, no, state, due_us);
+}
+
+uint32_t place_first(struct hop_queue *hq)
+{
+	struct queue *q = hq->q;
+	uint32_t no = hop_queue_first(hq);
+	for (unsigned moved = 0; no && q->rekeying; moved++) {
+		if (moved == MOVED_MAX) {
+			hop_queue_work(hq);
+			return 0;
+		}
+		place_again(q, no);
+		if (delivery_at(q->slab, no)->hq == hq)
+			break;
+		no = hop_queue_first(hq);
+	}
+	return no;
+}

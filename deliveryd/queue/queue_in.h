@@ -1,0 +1,387 @@
+/*
+ * queue_in - the inside of the queue module, shared by its own .c files only
+ *
+ * Who does what:
+ *   queue.c       the module's life; the turn: due deliveries, work, results
+ *   binding.c     bindings by name, beyond snapshots; their totals and source addresses
+ *   dest.c        what holds for (binding, recipient domain): resolved options, next hop
+ *   place.c       puts a delivery into the queue it belongs to (and its group's member)
+ *   hop_queue.c   queues (binding x next hop x profile): lists, counts, life
+ *   attempt.c     sessions for a queue: route, address, limits, back-off
+ *   conn.c        one session as the queue sees it: jobs out, leases
+ *   result.c      outcomes to events, results, retries
+ *   bounce.c      DSNs
+ *   restore.c     replay; reconfigure.c  a new snapshot; answers.c  the control role's questions
+ *
+ * What always holds:
+ *   - A delivery is in exactly one state; delivery_enter() alone changes it and keeps every count.
+ *   - A limit with room and waiters is in q->freed until its waiters have been served.
+ *   - A queue with something to do is in q->work; nothing else looks for work.
+ *   - Results of a turn go to the spool together, at its end.
+ */
+#ifndef QUEUE_QUEUE_IN_H
+#define QUEUE_QUEUE_IN_H
+
+#include "base/mem.h"
+#include "base/names.h"
+#include "queue/delivery.h"
+#include "queue/due.h"
+#include "queue/health.h"
+#include "queue/intern.h"
+#include "queue/lease.h"
+#include "queue/packed.h"
+#include "queue/profile.h"
+#include "queue/queue.h"
+#include "queue/schedule.h"
+
+#define NOTIFY_BINDING ":notify" /* no configured binding can be called so (name_check()) */
+#define SLICE_US 4000            /* no longer in one go; design section 4 says 5 ms */
+#define SLICE_STEPS 2000         /* the same where a fake clock stands still */
+#define FAMILIES 2               /* 0 = IPv4, 1 = IPv6 */
+#define PAIR_BUCKETS 4096
+#define HOST_BUCKETS 1024
+
+struct counts {
+	uint32_t active, deferred, held, connections;
+};
+
+/* --- bindings ------------------------------------------------------------------------------------------- */
+
+enum binding_kind {
+	BINDING_NAMED,  /* one of the configuration, now or once */
+	BINDING_NOTIFY, /* carries our DSNs to notify.via */
+	BINDING_GROUP,  /* where mail of a group waits that has no usable member */
+};
+
+struct binding {
+	struct queue *q;
+	uint32_t number; /* in q->bindings; never changes */
+	uint32_t name;   /* interned */
+	enum binding_kind kind;
+	const struct conf_binding *conf; /* borrows from the snapshot in force; NULL = not in it */
+	struct limit total;
+	struct counts counts;
+	struct link queues;  /* of struct hop_queue */
+	bool down[FAMILIES]; /* the operator was told */
+	uint64_t down_until_us
+	        [FAMILIES]; /* bind was refused though the address is here; 0 = until it is back */
+	struct timer retry_source;
+};
+
+/* --- queues --------------------------------------------------------------------------------------------- */
+
+enum hold { HOLD_NONE, HOLD_SUSPENDED, HOLD_REMOVED, HOLD_NO_MEMBER, HOLD_SOURCE };
+const char *hold_name(enum hold);
+
+struct hop_key {
+	uint32_t binding; /* number */
+	uint32_t hop;     /* interned name of the next hop */
+	uint16_t port;
+	uint8_t hop_type; /* enum next_hop_type */
+	bool suspended;
+	const struct profile *profile; /* NULL when nothing can be sent */
+};
+
+/* Deliveries with the same key. Kept small: there may be as many as destinations. */
+struct hop_queue {
+	struct queue *q;
+	struct hop_queue *hash_next;
+	struct hop_key key;
+	struct profile *profile; /* shares */
+	uint32_t number;         /* in q->hop_queues */
+	struct link of_binding;
+	struct link work;              /* in q->work */
+	struct delivery_list ready[3]; /* high, normal, low */
+	uint32_t n[DELIVERY_N_STATES];
+	uint32_t turns; /* jobs taken: gives low priority its share */
+	enum hold hold;
+	struct traffic *traffic; /* NULL while nothing moves */
+};
+
+/* What a queue has only while mail moves in it. */
+struct traffic {
+	struct hop_queue *hq;
+	struct route *route; /* shares */
+	struct route_query *query;
+	struct pair *pair;
+	struct limit own;
+	struct waiter waiter;
+	struct link conns, idle; /* of struct conn; longest idle first */
+	uint32_t n_conns, n_opening, n_leaving;
+	uint32_t rotor; /* takes turns among equal addresses */
+	bool proven;    /* some session got ready since the last back-off */
+	uint64_t backoff_until_us;
+	struct timer backoff;
+	struct failure *failure; /* owns: the last session's that failed, until one succeeds */
+	uint32_t n_charge;       /* how many deliveries it is charged to when no other address is left */
+	struct failure *drain;   /* owns: what the next `n_drain` waiting deliveries are told */
+	uint32_t n_drain;
+};
+
+/* Why deliveries could not be attempted, or an attempt ended before theirs began. */
+struct failure {
+	struct outcome outcome;
+	struct session_facts facts; /* mx and ehlo are owned below */
+	char *mx, *ehlo;
+};
+struct failure *failure_new(const struct outcome *, const struct session_facts *);
+void failure_free(struct failure **);
+
+/* binding x next hop: the sessions of all its queues together */
+struct pair {
+	struct pair *hash_next;
+	uint32_t binding, hop;
+	uint16_t port;
+	uint8_t hop_type;
+	uint32_t refs; /* queues with traffic */
+	struct limit limit;
+};
+
+/* hosts stanza: sessions to an MX host, per binding (binding != NO_BINDING) or over all */
+#define NO_BINDING UINT32_MAX
+struct host_limit {
+	struct host_limit *hash_next;
+	uint32_t binding, mx; /* interned */
+	struct limit limit;
+};
+
+/* --- sessions -------------------------------------------------------------------------------------------- */
+
+enum conn_state {
+	CONN_OPENING, /* until on_ready */
+	CONN_BUSY,    /* has a job, has not asked for more */
+	CONN_WANTING, /* has asked; waits for a spool commit */
+	CONN_IDLE,    /* has asked, there was nothing */
+	CONN_LEAVING, /* was told to quit */
+};
+const char *conn_state_name(enum conn_state);
+
+struct conn {
+	struct queue *q;
+	struct hop_queue *hq;
+	struct session *session;
+	uint32_t number; /* in q->conns */
+	enum conn_state state;
+	uint32_t jobs_out, jobs_done; /* done: completed transactions, */
+	uint32_t delivered;           /* and those of them that delivered something */
+	uint32_t generation;
+	struct leases leases;
+	struct host_limit *host_limits[2];
+	struct link of_traffic, idle;
+	struct link wanting; /* in q->wanting */
+	bool was_idle;       /* had nothing to do before its present job */
+	bool lost_job;       /* a job came back because the connection went */
+	uint64_t opened_us, ready_us;
+	struct addr source;   /* asked for */
+	struct route_addr to; /* owns its strings */
+	char *mx, *unix_path;
+};
+
+/* --- the module ------------------------------------------------------------------------------------------ */
+
+struct dest_cache;
+struct numbered { /* objects by small numbers that are given again */
+	void **at;
+	uint32_t n, size;
+	uint32_t *free;
+	uint32_t n_free, size_free;
+};
+uint32_t numbered_add(struct numbered *, void *);
+void numbered_remove(struct numbered *, uint32_t);
+void numbered_free(struct numbered *);
+
+struct queue {
+	struct loop *loop;
+	struct clock *clock;
+	struct rnd *rnd;
+	struct spool *spool;
+	struct router *router;
+	struct local_addrs *local;
+	struct event_log *events;
+	struct session_net *const *nets;
+	unsigned n_nets, next_net;
+	struct handoff_shared *handoff;
+
+	struct policy *policy; /* shares */
+	struct conf *conf;     /* borrows from policy */
+	const struct global_options *global;
+	uint32_t generation;
+
+	struct intern *names;
+	struct profile_table *profiles;
+	struct health *health;
+	struct delivery_slab *slab;
+	struct due_heap *due;
+	struct dest_cache *dests;
+	struct numbered bindings;   /* of struct binding; never removed */
+	struct numbered hop_queues; /* of struct hop_queue */
+	struct numbered conns;      /* of struct conn */
+	uint32_t *binding_of_name;  /* interned id -> number + 1 */
+	uint32_t n_binding_of_name;
+	struct hop_queue **hop_buckets;
+	uint32_t n_hop_buckets, n_hop_queues;
+	struct pair **pair_buckets;
+	struct host_limit **host_buckets;
+
+	struct limit server; /* server_max_outbound_connections */
+	struct counts counts;
+	uint32_t n_state[DELIVERY_N_STATES];
+	size_t packed_bytes;
+	size_t memory_max;
+
+	struct link work;    /* of struct hop_queue: something to do */
+	struct link freed;   /* of struct limit: room, and somebody waits */
+	struct link wanting; /* of struct conn: want a job, the spool is behind */
+	struct timer kick;   /* another turn, for what a slice left */
+	struct timer due_timer, stop_timer;
+	struct spool_results *results; /* of this turn */
+	uint32_t notes_out;            /* commit notes not yet back */
+
+	bool rekeying;
+	uint32_t rekey_next;
+	struct link bounces; /* of struct bounce */
+	uint32_t n_bounces;
+	struct link bounce_blocked; /* of struct hop_queue, by `work` */
+
+	bool started, stopping;
+	void (*stopped)(void *ctx);
+	void *stopped_ctx;
+
+	struct queue_metrics {
+		metric *active, *deferred, *held, *queues, *sessions, *memory;
+		metric *delivered, *deferrals, *bounced, *expired, *uncertain, *received, *dsns;
+	} m;
+};
+
+/* queue.c */
+uint64_t queue_now(const struct queue *);
+void queue_kick(struct queue *); /* another turn is needed */
+void queue_schedule_due(struct queue *);
+bool queue_may_hand_out(
+        const struct queue *); /* the spool is not too far behind (design section 8, repeats) */
+struct spool_results *queue_results(struct queue *);
+size_t queue_memory(const struct queue *);
+void queue_check_stopped(struct queue *);
+struct slice { /* how long a piece of work may go on */
+	struct queue *q;
+	uint64_t end_us;
+	unsigned steps;
+};
+struct slice slice_begin(struct queue *);
+bool slice_over(struct slice *);
+
+/* binding.c */
+struct binding *binding_at(const struct queue *, uint32_t number);
+struct binding *binding_get(struct queue *, const char *name, enum binding_kind); /* made when new */
+struct binding *binding_find(const struct queue *, const char *name);
+const char *binding_name(const struct queue *, const struct binding *);
+const char *binding_group_name(const struct binding *); /* NULL for the ungrouped */
+void bindings_adopt(struct queue *);                    /* the snapshot in q->policy */
+/* Whether a source address of that family may be used now; tells the operator when that changes. */
+enum source_state { SOURCE_OK, SOURCE_MISSING, SOURCE_DOWN };
+enum source_state binding_source(struct binding *, int family, struct addr *source, bool *any);
+void binding_source_refused(struct binding *, int family); /* bind failed */
+void bindings_check_sources(struct queue *);               /* this machine's addresses changed */
+void binding_release_source(struct binding *);
+
+/* dest.c */
+struct dest {
+	uint32_t binding, domain; /* key; domain interned, a reference */
+	uint32_t generation;
+	struct hop_key key; /* `hop` a reference; `profile` shared */
+	struct profile *profile;
+	struct deliv_options deliv;
+};
+struct dest_cache *dest_cache_new(void);
+void dest_cache_free(struct queue *);
+const struct dest *dest_get(
+        struct queue *, struct binding *, uint32_t domain); /* valid until the next call */
+
+/* place.c */
+/* Chooses binding (for a group's) and queue by the configuration in force; the delivery is in no queue before. */
+void place_delivery(struct queue *, uint32_t no, enum delivery_state, uint64_t due_us);
+void place_again(struct queue *, uint32_t no); /* waiting: moves it if its queue is another one now */
+void place_target(struct queue *, struct delivery *, const char *target);
+uint32_t place_first(
+        struct hop_queue *); /* the queue's first, after moving away what no longer belongs into it */
+bool hop_key_equal(const struct hop_key *, const struct hop_key *);
+void delivery_enter(struct queue *, uint32_t no, enum delivery_state, uint64_t due_us /* DEFERRED only */);
+void delivery_put_back(struct queue *, uint32_t no); /* OUT -> READY, first in line */
+void delivery_leave(struct queue *, uint32_t no);    /* out of its queue and its counts */
+void delivery_drop(struct queue *, uint32_t no);     /* done: gone from memory */
+uint64_t delivery_age_us(const struct queue *, const struct delivery *);
+uint64_t delivery_expiry_us(struct queue *, const struct delivery *);
+const struct deliv_options *delivery_options(struct queue *, const struct delivery *);
+void delivery_forget_body(struct delivery *);
+void deliveries_due(struct queue *, struct slice *);
+
+/* hop_queue.c */
+struct hop_queue *hop_queue_get(struct queue *, const struct hop_key *, struct profile *, enum hold);
+void hop_queue_free_if_empty(struct hop_queue *); /* may free it */
+void hop_queue_work(struct hop_queue *);          /* something may be to be done */
+void hop_queue_hold(struct hop_queue *, enum hold);
+uint32_t hop_queue_first(
+        const struct hop_queue *); /* the next delivery to send, 0 = none; still in the list */
+uint32_t hop_queue_active(const struct hop_queue *);
+struct traffic *traffic_get(struct hop_queue *);
+void hop_queues_free(struct queue *);
+void next_hop_of(const struct hop_queue *, struct next_hop *);
+
+/* attempt.c */
+void attempt_service(struct hop_queue *, struct slice *); /* do what there is to do */
+void attempt_wake(struct queue *, struct slice *);        /* serve those who wait for freed limits */
+/* A session failed for its address: the next address is tried, or `charge` deliveries are told and the queue waits. */
+void attempt_failed(
+        struct hop_queue *, const struct outcome *, const struct session_facts *, uint32_t charge);
+struct host_limit *host_limit_get(struct queue *, uint32_t binding, const char *mx, uint32_t max);
+void host_limit_put(struct queue *, struct host_limit *);
+void limits_adopt(struct queue *);
+void limit_freed(void *queue, struct limit *);
+
+/* conn.c */
+struct conn *conn_open(struct hop_queue *, const struct route_addr *, const struct addr *source,
+        bool any_source, struct limit *const *wanted, unsigned n, struct host_limit *const host[2]);
+bool conn_feed(struct conn *); /* has asked: a job, or idle, or quit. True if it got a job */
+void conn_quit(struct conn *);
+void conns_feed_wanting(struct queue *);
+struct conn *conn_of_leases(struct leases *);
+
+/* result.c */
+void result_take(struct conn *, struct session_job *, const struct session_facts *);
+/* A waiting delivery meets this outcome without a session: all its recipients get it. */
+void result_waiting(struct queue *, uint32_t no, const struct outcome *, const struct session_facts *);
+void result_expire_waiting(struct queue *, uint32_t no, const struct outcome *, const struct session_facts *);
+/* What the spool is to know of the delivery as it stands, `next` being where it goes. */
+void result_record(
+        struct queue *, struct spool_results *, uint32_t no, uint64_t due_us, const char *last_reply);
+
+/* bounce.c */
+struct bounce; /* recipients of one delivery that failed together */
+bool bounce_wanted(const struct queue *, const struct delivery *, const struct deliv_options *);
+struct bounce *bounce_new(struct queue *, uint32_t no);
+void bounce_add(struct bounce *, const struct packed_recipient *, const struct outcome *,
+        const char *enhanced, const char *mx);
+/* The delivery, with the failed recipients taken out of it, waits in BOUNCING; once the DSN is stored it goes on to
+ * `then` (READY, DEFERRED; FREE = it is done). some_gone: others were delivered just now, which the spool is to know
+ * even if the DSN takes its time. */
+void bounce_start(
+        struct bounce *, enum delivery_state then, uint64_t due_us, const char *last_reply, bool some_gone);
+bool bounces_full(const struct queue *); /* enough are under way: produce no more for now, */
+void bounces_wait(struct hop_queue *);   /* the queue's turn comes when one has ended */
+void bounces_free(struct queue *);
+
+/* events.c */
+void event_recipient(struct queue *, const struct delivery *, enum event_type, const char *recipient,
+        const struct outcome *, const char *enhanced /* NULL = the outcome's */,
+        const struct session_facts *);
+void event_reception(struct queue *, const struct delivery *, const char *recipient);
+void event_moved(struct queue *, const struct delivery *, const struct binding *from,
+        const struct binding *to, const char *reason);
+void event_binding(struct queue *, const struct binding *, enum event_type, const struct addr *source,
+        const char *reason);
+
+/* reconfigure.c */
+void rekey_some(struct queue *, struct slice *);
+void rekey_begin(struct queue *);
+
+#endif

@@ -1,0 +1,260 @@
+#include "queue/queue_in.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* So many connections may be lost under a delivery in one round before that counts as its failure. */
+#define LOST_FREE 3
+
+/*
+ * One delivery's recipients are sorted by what became of them: `open` stay in it (the untried first), `gone` are
+ * delivered or given up without a report, those in `bounce` wait for their DSN.
+ */
+struct sorting {
+	struct queue *q;
+	uint32_t no;
+	struct delivery *d;
+	const struct deliv_options *options;
+	uint64_t age_us;
+	struct packed_recipient *open; /* addresses borrow from the packed block */
+	uint32_t n_open, n_untried, n_gone, n_failed;
+	struct bounce *bounce;
+	bool may_bounce;
+	const char *last_reply;
+};
+
+static void sorting_begin(struct sorting *s, struct queue *q, uint32_t no)
+{
+	struct delivery *d = delivery_at(q->slab, no);
+	*s = (struct sorting){.q = q, .no = no, .d = d};
+	s->options = delivery_options(q, d);
+	s->age_us = delivery_age_us(q, d);
+	s->open = mem_array(NULL, d->n_open, sizeof(*s->open));
+	s->may_bounce = bounce_wanted(q, d, s->options);
+}
+
+static void keep(struct sorting *s, const struct packed_recipient *r)
+{
+	s->open[s->n_open++] = *r;
+}
+
+static void give_up(struct sorting *s, const struct packed_recipient *r, enum event_type type,
+        const struct outcome *o, const char *enhanced, const struct session_facts *facts)
+{
+	event_recipient(s->q, s->d, type, r->address, o, enhanced, facts);
+	s->n_failed++;
+	if (!s->may_bounce)
+		return;
+	if (!s->bounce)
+		s->bounce = bounce_new(s->q, s->no);
+	bounce_add(s->bounce, r, o, enhanced, facts ? facts->mx : NULL);
+}
+
+/* Failed for now: kept, or given up when its time or its retries are over (5.4.7, the last reply as diagnostic). */
+static void failed_for_now(struct sorting *s, const struct packed_recipient *r, enum event_type type,
+        const struct outcome *o, const struct session_facts *facts)
+{
+	event_recipient(s->q, s->d, type, r->address, o, NULL, facts);
+	if (schedule_exhausted(s->options, s->d->attempts + 1u, s->age_us)) {
+		give_up(s, r, EVENT_EXPIRATION, o, "5.4.7", facts);
+		return;
+	}
+	keep(s, r);
+	s->last_reply = o->reply;
+}
+
+static void sort_one(struct sorting *s, const struct packed_recipient *r, const struct outcome *o,
+        const struct session_facts *facts)
+{
+	switch (o->class) {
+	case OUTCOME_OK:
+		event_recipient(s->q, s->d, EVENT_DELIVERY, r->address, o, NULL, facts);
+		s->n_gone++;
+		return;
+	case OUTCOME_PERMANENT:
+		give_up(s, r, EVENT_BOUNCE, o, NULL, facts);
+		return;
+	case OUTCOME_TRANSIENT:
+		failed_for_now(s, r, EVENT_DEFERRAL, o, facts);
+		return;
+	case OUTCOME_UNCERTAIN:
+		failed_for_now(s, r, EVENT_UNCERTAIN, o, facts);
+		return;
+	case OUTCOME_NONE:
+		break;
+	}
+	assert(!"an outcome without class");
+}
+
+/* What the spool is to know: the recipients still open, when they are tried again. */
+void result_record(
+        struct queue *q, struct spool_results *results, uint32_t no, uint64_t due_us, const char *last_reply)
+{
+	struct delivery *d = delivery_at(q->slab, no);
+	if (d->n_open == 0) {
+		spool_results_done(results, d->id, d->index);
+		return;
+	}
+	uint64_t now = queue_now(q);
+	uint32_t *open = NULL;
+	if (d->n_open < d->n_all) {
+		struct packed_walk w;
+		open = mem_array(NULL, d->n_open, sizeof(*open));
+		packed_walk_init(&w, d->packed);
+		for (uint32_t i = 0; i < d->n_open; i++)
+			open[i] = packed_walk_next(&w).number;
+	}
+	struct spool_state state = {
+	        .attempts = d->attempts,
+	        .next_attempt_wall_us = due_us > now ? loop_wall_us(q->loop) + (due_us - now) : 0,
+	        .held = d->state == DELIVERY_HELD,
+	        .last_reply = last_reply,
+	        .open = open,
+	        .n_open = open ? d->n_open : 0,
+	};
+	spool_results_state(results, d->id, d->index, &state);
+	free(open);
+}
+
+/* Where the delivery goes from here: on with the untried, or a retry, or nowhere. */
+static enum delivery_state next_state(struct sorting *s, uint64_t *due_us)
+{
+	struct delivery *d = s->d;
+	*due_us = 0;
+	if (s->n_open == 0)
+		return DELIVERY_FREE;
+	if (s->n_untried > 0)
+		return DELIVERY_READY;
+	d->n_untried = d->n_open;
+	d->lost = 0;
+	if (d->attempts < UINT16_MAX)
+		d->attempts++;
+	d->attempted = 1;
+	delivery_forget_body(d);
+	uint64_t now = queue_now(s->q), expiry = delivery_expiry_us(s->q, d);
+	*due_us = now + schedule_retry_us(s->options, d->attempts, s->q->rnd);
+	if (*due_us > expiry) /* one last attempt when its time is over */
+		*due_us = expiry;
+	return DELIVERY_DEFERRED;
+}
+
+static void repack(struct sorting *s)
+{
+	struct delivery *d = s->d;
+	if (s->n_open == d->n_open && (s->n_untried == 0 || s->n_untried == d->n_open)) {
+		d->n_untried = s->n_untried; /* their order does not matter */
+		return;
+	}
+	char *block = packed_new(packed_sender(d->packed), s->open, s->n_open);
+	s->q->packed_bytes -= packed_size(d->packed, d->n_open);
+	packed_free(&d->packed);
+	d->packed = block;
+	d->n_open = s->n_open;
+	d->n_untried = s->n_untried;
+	s->q->packed_bytes += packed_size(d->packed, d->n_open);
+}
+
+static void sorting_end(struct sorting *s)
+{
+	struct queue *q = s->q;
+	uint64_t due_us;
+	if (s->n_gone == 0 && s->n_failed == 0 && s->n_untried == s->d->n_open) {
+		delivery_put_back(q, s->no); /* nothing happened to it */
+		free(s->open);
+		return;
+	}
+	repack(s);
+	enum delivery_state then = next_state(s, &due_us);
+	free(s->open);
+	if (s->bounce) {
+		bounce_start(s->bounce, then, due_us, s->last_reply, s->n_gone > 0);
+		return;
+	}
+	result_record(q, queue_results(q), s->no, due_us, s->last_reply);
+	if (then == DELIVERY_FREE)
+		delivery_drop(q, s->no);
+	else if (then == DELIVERY_READY)
+		delivery_put_back(q, s->no);
+	else
+		delivery_enter(q, s->no, then, due_us);
+}
+
+void result_take(struct conn *c, struct session_job *job, const struct session_facts *facts)
+{
+	struct queue *q = c->q;
+	uint32_t no = (uint32_t)job->ref;
+	struct delivery *d = delivery_at(q->slab, no);
+	struct packed_walk w;
+	struct sorting s;
+	assert(d->state == DELIVERY_OUT && d->id == job->message_id && job->n_recipients <= d->n_untried);
+	if (!job->begun) {
+		delivery_put_back(q, no);
+		return;
+	}
+	/* a 421 or a lost connection before end of data: the next MX host, or the next session, at no cost */
+	bool free_loss = job->connection_lost && d->lost < LOST_FREE;
+	if (job->connection_lost && d->lost < 15)
+		d->lost++;
+	sorting_begin(&s, q, no);
+	packed_walk_init(&w, d->packed);
+	struct packed_recipient *tried = mem_array(NULL, job->n_recipients, sizeof(*tried));
+	struct packed_recipient *again = mem_array(NULL, job->n_recipients, sizeof(*again));
+	uint32_t n_tried = 0, n_again = 0;
+	for (uint32_t i = 0; i < job->n_recipients; i++) {
+		struct packed_recipient r = packed_walk_next(&w);
+		const struct outcome *o = &job->outcomes[i];
+		if (o->class == OUTCOME_NONE || (free_loss && o->lost))
+			again[n_again++] = r;
+		else
+			tried[n_tried++] = r, job->outcomes[n_tried - 1] = *o;
+	}
+	for (uint32_t i = 0; i < n_again; i++)
+		keep(&s, &again[i]);
+	for (uint32_t i = job->n_recipients; i < d->n_untried; i++) {
+		struct packed_recipient r = packed_walk_next(&w);
+		keep(&s, &r);
+	}
+	s.n_untried = s.n_open;
+	for (uint32_t i = 0; i < n_tried; i++)
+		sort_one(&s, &tried[i], &job->outcomes[i], facts);
+	for (uint32_t i = d->n_untried; i < d->n_open; i++) {
+		struct packed_recipient r = packed_walk_next(&w);
+		keep(&s, &r);
+	}
+	free(tried);
+	free(again);
+	sorting_end(&s);
+}
+
+static void sort_all(
+        struct queue *q, uint32_t no, const struct outcome *o, const struct session_facts *facts, bool expire)
+{
+	struct delivery *d = delivery_at(q->slab, no);
+	struct packed_walk w;
+	struct sorting s;
+	sorting_begin(&s, q, no);
+	packed_walk_init(&w, d->packed);
+	for (uint32_t i = 0; i < d->n_open; i++) {
+		struct packed_recipient r = packed_walk_next(&w);
+		if (expire)
+			give_up(&s, &r, EVENT_EXPIRATION, o, "5.4.7", facts);
+		else if (i < d->n_untried)
+			sort_one(&s, &r, o, facts);
+		else
+			keep(&s, &r); /* has had its attempt in this round */
+	}
+	s.n_untried = 0;
+	sorting_end(&s);
+}
+
+void result_waiting(struct queue *q, uint32_t no, const struct outcome *o, const struct session_facts *facts)
+{
+	sort_all(q, no, o, facts, false);
+}
+
+void result_expire_waiting(
+        struct queue *q, uint32_t no, const struct outcome *o, const struct session_facts *facts)
+{
+	sort_all(q, no, o, facts, true);
+}
