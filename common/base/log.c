@@ -27,9 +27,15 @@ static bool stderr_is_journal(void)
 	const char *stream = getenv("JOURNAL_STREAM");
 	unsigned long long device, inode;
 	struct stat st;
+	char *end;
 
-	return stream != NULL && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
-	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == (dev_t)device && st.st_ino == (ino_t)inode;
+	if (stream == NULL || fstat(STDERR_FILENO, &st) != 0)
+		return false;
+	device = strtoull(stream, &end, 10);
+	if (*end != ':')
+		return false;
+	inode = strtoull(end + 1, &end, 10);
+	return *end == '\0' && st.st_dev == (dev_t)device && st.st_ino == (ino_t)inode;
 }
 
 void log_init(const char *program, enum log_level up_to)
@@ -72,7 +78,7 @@ static void log_write(const char *line, size_t len)
 	while (n < 0 && errno == EINTR);
 }
 
-static void log_line(enum log_level level, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void log_line(enum log_level level, const char *fmt, va_list ap)
 {
 	char line[4096];
 	const size_t room = sizeof(line) - 2; /* for the line feed and the NUL */

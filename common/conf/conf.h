@@ -1,11 +1,11 @@
 /*
  * conf - the configuration: bindpost.json and the policy files, loaded, checked, immutable
  *
- * Purpose    Both files of design section 5 from one options.def; scopes and fallback; every error of all files at
- *            once, each naming file, path and remedy. Values are resolved for (binding, recipient domain).
- * Ownership  A `struct conf` is an immutable counted snapshot. Pointers into it live as long as a reference is held.
- * Threads    Any, once loaded (counts are atomic).
- * Errors     conf_load() returns NULL when errors->n_errors > 0; warnings alone do not fail it.
+ * Purpose    Both files of design section 5 from one options.def; scopes and fallback; every error of all
+ * files at once, each naming file, path and remedy. Values are resolved for (binding, recipient domain).
+ * Ownership  A `struct conf` is an immutable counted snapshot. Pointers into it live as long as a reference
+ * is held. Threads    Any, once loaded (counts are atomic). Errors     conf_load() returns NULL when
+ * errors->n_errors > 0; warnings alone do not fail it.
  */
 #ifndef CONF_CONF_H
 #define CONF_CONF_H
@@ -27,7 +27,8 @@ struct conf *conf_load_text(const char *bindpost_json, const char *policy_json, 
 struct conf *conf_ref(struct conf *);
 void conf_unref(struct conf **);
 
-/* Prints each error and warning on a line of its own: the errors as they are, warnings with "warning: " in front. */
+/* Prints each error and warning on a line of its own: the errors as they are, warnings with "warning: " in
+ * front. */
 void conf_print_errors(const struct errors *, FILE *);
 
 const struct process_options *conf_process(const struct conf *);
@@ -38,9 +39,9 @@ const json_t *conf_rule(const struct conf *, size_t i, const char **where);
 
 /* Bindings. Index 0 is `default`. The index is valid within this snapshot only; names live on. */
 struct conf_group {
-	const char *name;	  /* "default" = the ungrouped bindings */
-	const uint32_t *members;  /* binding indexes, in file order */
-	const double *weights;	  /* same order; > 0 */
+	const char *name;        /* "default" = the ungrouped bindings */
+	const uint32_t *members; /* binding indexes, in file order */
+	const double *weights;   /* same order; > 0 */
 	size_t n_members;
 	uint32_t index;
 };
@@ -48,9 +49,9 @@ struct conf_binding {
 	const char *name;
 	uint32_t index;
 	const struct conf_group *group;
-	struct addr source[2];		  /* [0] IPv4, [1] IPv6; family AF_UNSPEC = none. After fallback BG, G. */
-	bool any_source;		  /* "*": the kernel chooses; only `default` when alone */
-	const char *const *match_domain;  /* normal form (names.h), incl. match_domain_file */
+	struct addr source[2]; /* [0] IPv4, [1] IPv6; family AF_UNSPEC = none. After fallback BG, G. */
+	bool any_source;       /* "*": the kernel chooses; only `default` when alone */
+	const char *const *match_domain; /* normal form (names.h), incl. match_domain_file */
 	size_t n_match_domain;
 	const struct addr_net *match_from; /* match_domain_from */
 	size_t n_match_from;
@@ -65,34 +66,36 @@ const struct conf_group *conf_group(const struct conf *, uint32_t index);
 const struct conf_group *conf_group_named(const struct conf *, const char *name);
 
 /*
- * Values in force for (binding, recipient domain), most specific first: domain in the binding, domain in its group,
- * binding, group, global domain, global, built-in (design 5; exact before /regex/, decided per option).
- * `domain` in normal form; NULL = none (values for the binding as such). Strings borrow from the conf.
+ * Values in force for (binding, recipient domain), most specific first: domain in the binding, domain in its
+ * group, binding, group, global domain, global, built-in (design 5; exact before /regex/, decided per
+ * option). `domain` in normal form; NULL = none (values for the binding as such). Strings borrow from the
+ * conf.
  */
 void conf_resolve(const struct conf *, const struct conf_binding *, const char *domain, struct conn_options *,
-	struct deliv_options *, struct sched_options *); /* any of the three may be NULL */
+        struct deliv_options *, struct sched_options *); /* any of the three may be NULL */
 /*
  * Where one option's value comes from: "policy.json: bindings.acme.domains.gmail.com", "built-in". Options of
- * bindpost.json are named with their section ("handoff.max_recipients"); binding and domain are not looked at then.
- * binding NULL = `default`.
+ * bindpost.json are named with their section ("handoff.max_recipients"); binding and domain are not looked at
+ * then. binding NULL = `default`.
  */
 struct conf_origin {
 	char where[512];
 	char value[512]; /* as it would be written in the file: JSON */
 };
 bool conf_eval(const struct conf *, const char *option, const struct conf_binding *, const char *domain,
-	struct conf_origin *, struct error *);
+        struct conf_origin *, struct error *);
 /* Limits of an MX host by its name: BG::B::H > BG::H > B::H > H; 0 = no limit. */
 struct host_limits {
 	uint32_t max_outbound_connections; /* per binding */
 	uint32_t scope_max_outbound_connections;
 };
-void conf_resolve_host(const struct conf *, const struct conf_binding *, const char *mx_name, struct host_limits *);
+void conf_resolve_host(
+        const struct conf *, const struct conf_binding *, const char *mx_name, struct host_limits *);
 
 /*
- * What a reload changed, for its answer. Adds to the object `into`: "added", "removed", "changed" (names of bindings),
- * "options" (what else changed, as "global.retry_interval" or "log.level"), "restart" (options that keep their old
- * value until a restart) and "rules" (true if they changed).
+ * What a reload changed, for its answer. Adds to the object `into`: "added", "removed", "changed" (names of
+ * bindings), "options" (what else changed, as "global.retry_interval" or "log.level"), "restart" (options
+ * that keep their old value until a restart) and "rules" (true if they changed).
  */
 void conf_diff_json(const struct conf *old, const struct conf *new, json_t *into);
 

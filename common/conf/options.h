@@ -1,10 +1,9 @@
 /*
  * options - the structs that configuration values are handed out in, made from options.def
  *
- * Purpose    One field per row, named as the option; durations in seconds carry the suffix _s. A new option is one
- *            more row: fields, equality, hash and copy follow.
- * Ownership  Strings and lists borrow from the conf, except in what conn_options_copy() made.
- * Threads    Values.
+ * Purpose    One field per row, named as the option; durations in seconds carry the suffix _s. A new option
+ * is one more row: fields, equality, hash and copy follow. Ownership  Strings and lists borrow from the conf,
+ * except in what conn_options_copy() made. Threads    Values.
  */
 #ifndef CONF_OPTIONS_H
 #define CONF_OPTIONS_H
@@ -18,8 +17,8 @@
 
 #define ENUM_BEGIN(tag) enum tag {
 #define ENUM_VALUE(tag, constant, word) constant,
-#define ENUM_END(tag) \
-	} \
+#define ENUM_END(tag)                                                                                        \
+	}                                                                                                    \
 	;
 #include "conf/options.def"
 
@@ -36,7 +35,7 @@ struct sockspec_list {
 };
 struct dns_server {
 	struct addr addr; /* with port */
-	bool trust_ad;	  /* declared, or on loopback */
+	bool trust_ad;    /* declared, or on loopback */
 };
 struct dns_server_list {
 	const struct dns_server *items;
@@ -61,6 +60,7 @@ struct path_list {
 #define OPT_C_USERNAME const char *
 #define OPT_C_PATH const char *
 #define OPT_C_NETLIST struct net_list
+#define OPT_C_NETLIST_OWN struct net_list
 #define OPT_C_SOCKET const struct sockspec *
 #define OPT_C_SOCKETS struct sockspec_list
 #define OPT_C_SERVERS struct dns_server_list
@@ -81,6 +81,7 @@ struct path_list {
 #define OPT_N_USERNAME OPT_PLAIN_NAME
 #define OPT_N_PATH OPT_PLAIN_NAME
 #define OPT_N_NETLIST OPT_PLAIN_NAME
+#define OPT_N_NETLIST_OWN OPT_PLAIN_NAME
 #define OPT_N_SOCKET OPT_PLAIN_NAME
 #define OPT_N_SOCKETS OPT_PLAIN_NAME
 #define OPT_N_SERVERS OPT_PLAIN_NAME
@@ -126,7 +127,7 @@ struct deliv_options {
 struct sched_options {
 #define OPTION(name, type, part, scopes, def, min, max, text) OPT_IN_SCHED_##part(type, name)
 #include "conf/options.def"
-	uint32_t server_total;	/* server_max_outbound_connections of global */
+	uint32_t server_total;  /* server_max_outbound_connections of global */
 	uint32_t binding_total; /* the same of the binding or its group, 0 = no limit */
 };
 

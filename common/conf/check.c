@@ -1,0 +1,252 @@
+/*
+ * check - rules across options, one small function each; what they say names both options
+ *
+ * An error where one of the two cannot have been meant; a warning where both can, and the effect may
+ * surprise.
+ */
+#include "config.h"
+#include <stdlib.h>
+#include <string.h>
+#include "conf/conf_internal.h"
+
+/* --- bindpost.json
+ * ------------------------------------------------------------------------------------------------- */
+
+static struct place process_place(const struct loader *l, struct place steps[2], enum process_id id)
+{
+	const struct option_row *row = &process_rows[id];
+
+	steps[0] = (struct place){.file = l->conf->files[0]};
+	if (!row->section)
+		return (struct place){.up = &steps[0], .key = row->name};
+	steps[1] = (struct place){.up = &steps[0], .key = row->section};
+	return (struct place){.up = &steps[1], .key = row->name};
+}
+
+static void check_stamp_lifetime(struct loader *l)
+{
+	struct place steps[2], at = process_place(l, steps, PROC_stamp_lifetime);
+
+	if (l->conf->proc_set[PROC_stamp_lifetime] && !l->conf->process.stamp_key_file)
+		place_warning(l->errors, &at,
+		        "has no effect without stamp.key_file: only authenticated stamps have an age");
+}
+
+struct named_socket {
+	const char *option;
+	struct str text;
+};
+
+static void add_socket(struct named_socket *list, size_t *n, const char *option, const struct sockspec *s)
+{
+	if (!s)
+		return;
+	struct sockspec bare = *s; /* who may connect does not make it another socket */
+	bare.mode = 0;
+	bare.group[0] = bare.user[0] = '\0';
+	list[*n].option = option;
+	str_init(&list[*n].text);
+	sockspec_print(&bare, &list[(*n)++].text);
+}
+
+/* Two listeners at the same place: the second to start would fail, and only then */
+static void check_listeners(struct loader *l)
+{
+	const struct process_options *o = &l->conf->process;
+	struct named_socket *list = mem_array(NULL, o->handoff_listen.n + 5, sizeof(*list));
+	struct place top = {.file = l->conf->files[0]};
+	size_t n = 0;
+
+	for (size_t i = 0; i < o->handoff_listen.n; i++)
+		add_socket(list, &n, "handoff.listen", &o->handoff_listen.items[i]);
+	add_socket(list, &n, "milter.listen", o->milter_listen);
+	add_socket(list, &n, "milter.control", o->milter_control);
+	add_socket(list, &n, "control.listen", o->control_listen);
+	add_socket(list, &n, "control.observe", o->control_observe);
+	add_socket(list, &n, "control.metrics", o->control_metrics);
+	for (size_t i = 0; i < n; i++)
+		for (size_t j = 0; j < i; j++)
+			if (strcmp(list[i].text.data, list[j].text.data) == 0)
+				place_error(l->errors, &top, "%s and %s are the same socket: %s",
+				        list[j].option, list[i].option, list[i].text.data);
+	for (size_t i = 0; i < n; i++)
+		str_free(&list[i].text);
+	mem_free(&list);
+}
+
+/* Without a listener deliveryd has nothing to do */
+static void check_handoff_listen(struct loader *l)
+{
+	struct place steps[2], at = process_place(l, steps, PROC_handoff_listen);
+
+	if (l->conf->process.handoff_listen.n == 0)
+		place_error(l->errors, &at, "no socket: name at least one");
+}
+
+/* --- global
+ * ------------------------------------------------------------------------------------------------------------
+ */
+
+static struct place global_place(const struct loader *l, struct place steps[2], enum option_id id)
+{
+	const struct scope_value *v = scope_get(&l->conf->global, id);
+
+	steps[0] = (struct place){.file = l->conf->files[v ? v->file : 0]};
+	steps[1] = (struct place){.up = &steps[0], .key = "global"};
+	return (struct place){.up = &steps[1], .key = option_rows[id].name};
+}
+
+/* `none` refuses what nothing claims; delivering just that from `default` contradicts it. */
+static void check_default_binding(struct loader *l)
+{
+	const struct process_options *o = &l->conf->process;
+	struct place steps[2], at = global_place(l, steps, OPT_default_binding);
+
+	if (l->conf->globals.default_binding != DEFAULT_BINDING_NONE)
+		return;
+	if (o->handoff_unstamped == UNCLAIMED_DEFAULT)
+		place_error(l->errors, &at,
+		        "\"none\" contradicts handoff.unstamped \"default\": choose \"policy\", "
+		        "\"tempfail\" or \"reject\" there, or another default_binding");
+	if (o->handoff_bad_stamp == UNCLAIMED_DEFAULT)
+		place_error(l->errors, &at,
+		        "\"none\" contradicts handoff.bad_stamp \"default\": choose \"policy\", "
+		        "\"tempfail\" or \"reject\" there, or another default_binding");
+}
+
+static void check_ipv6(struct loader *l)
+{
+	struct place steps[2], at = global_place(l, steps, OPT_use_ipv6);
+
+	if (l->conf->globals.use_ipv6)
+		return;
+	for (size_t i = 0; i < l->conf->n_bindings; i++) {
+		const struct conf_binding *b = &l->conf->bindings[i]->pub;
+		if (b->source[1].family != AF_UNSPEC && b->source[0].family == AF_UNSPEC)
+			place_warning(l->errors, &at,
+			        "is off, but bind_address of binding \"%s\" is IPv6 only: its mail cannot "
+			        "leave",
+			        b->name);
+	}
+}
+
+/* --- any scope
+ * ------------------------------------------------------------------------------------------------------------
+ */
+
+/* The value that holds where only this scope's own chain is looked at; the scopes' `owner` is that chain. */
+static uint64_t number_in(const struct loader *l, const struct scope *s, enum option_id id)
+{
+	const struct scope_value *v = scope_get_inherited(s, id, NULL);
+
+	return v ? v->v.u : l->conf->builtin[id].u;
+}
+
+static char *text_in(const struct loader *l, const struct scope *s, enum option_id id)
+{
+	const struct scope_value *v = scope_get_inherited(s, id, NULL);
+	json_t *j = value_json(&option_rows[id], v ? v->v : l->conf->builtin[id]);
+	char *text = json_dumps(j, JSON_ENCODE_ANY);
+
+	json_decref(j);
+	return text;
+}
+
+/* "policy.json: bindings.acme: a (1d) is more than b (12h): consequence" */
+static void report_pair(struct loader *l, const struct scope *s, enum error_level level, enum option_id a,
+        enum option_id b, const char *relation, const char *so)
+{
+	char *va = text_in(l, s, a), *vb = text_in(l, s, b);
+
+	errors_add(l->errors, level, "%s: %s (%s) %s %s (%s): %s", scope_where(l->conf, s),
+	        option_rows[a].name, va, relation, option_rows[b].name, vb, so);
+	free(va);
+	free(vb);
+}
+
+static bool sets_either(const struct scope *s, enum option_id a, enum option_id b)
+{
+	return scope_get(s, a) || scope_get(s, b);
+}
+
+static void check_retry_cap(struct loader *l, const struct scope *s)
+{
+	if (sets_either(s, OPT_retry_interval, OPT_max_retry_interval) &&
+	        number_in(l, s, OPT_retry_interval) > number_in(l, s, OPT_max_retry_interval))
+		report_pair(l, s, ERROR_WARNING, OPT_retry_interval, OPT_max_retry_interval, "is more than",
+		        "the latter is every wait");
+}
+
+static void check_retry_expiry(struct loader *l, const struct scope *s)
+{
+	if (sets_either(s, OPT_retry_interval, OPT_message_expiration) &&
+	        number_in(l, s, OPT_retry_interval) > number_in(l, s, OPT_message_expiration))
+		report_pair(l, s, ERROR_WARNING, OPT_retry_interval, OPT_message_expiration, "is more than",
+		        "mail expires before its first retry");
+}
+
+/* RFC 2033 5: LMTP must not be used on the SMTP port, or an MX host could be taken for a mail store. */
+static void check_lmtp_port(struct loader *l, const struct scope *s)
+{
+	if (sets_either(s, OPT_delivery_method, OPT_lmtp_port) &&
+	        number_in(l, s, OPT_delivery_method) == DELIVERY_LMTP && number_in(l, s, OPT_lmtp_port) == 25)
+		report_pair(l, s, ERROR_ERROR, OPT_delivery_method, OPT_lmtp_port, "cannot be used with",
+		        "RFC 2033 forbids it");
+}
+
+static void check_port_unused(struct loader *l, const struct scope *s)
+{
+	if (scope_get(s, OPT_delivery_method) && scope_get(s, OPT_remote_smtp_port) &&
+	        !scope_get(s, OPT_lmtp_port) && number_in(l, s, OPT_delivery_method) == DELIVERY_LMTP)
+		report_pair(l, s, ERROR_WARNING, OPT_delivery_method, OPT_remote_smtp_port, "does not use",
+		        "the port of LMTP is lmtp_port");
+}
+
+static void check_total(struct loader *l, const struct scope *s)
+{
+	if (scope_get(s, OPT_max_outbound_connections) && scope_get(s, OPT_server_max_outbound_connections) &&
+	        number_in(l, s, OPT_max_outbound_connections) >
+	                number_in(l, s, OPT_server_max_outbound_connections))
+		report_pair(l, s, ERROR_WARNING, OPT_max_outbound_connections,
+		        OPT_server_max_outbound_connections, "is more than",
+		        "one next hop can never have that many");
+}
+
+static void check_scope(void *ctx, const struct scope *s)
+{
+	struct loader *l = ctx;
+
+	if (option_set_empty(&s->set))
+		return;
+	check_retry_cap(l, s);
+	check_retry_expiry(l, s);
+	check_lmtp_port(l, s);
+	check_port_unused(l, s);
+	check_total(l, s);
+}
+
+static void check_scopes(struct loader *l)
+{
+	struct conf *c = l->conf;
+
+	check_scope(l, &c->global);
+	names_each(c->domains, check_scope, l);
+	for (size_t i = 0; i < c->n_groups; i++) {
+		check_scope(l, &c->groups[i]->scope);
+		names_each(c->groups[i]->domains, check_scope, l);
+	}
+	for (size_t i = 0; i < c->n_bindings; i++) {
+		check_scope(l, &c->bindings[i]->scope);
+		names_each(c->bindings[i]->domains, check_scope, l);
+	}
+}
+
+void conf_check(struct loader *l)
+{
+	check_stamp_lifetime(l);
+	check_handoff_listen(l);
+	check_listeners(l);
+	check_default_binding(l);
+	check_ipv6(l);
+	check_scopes(l);
+}

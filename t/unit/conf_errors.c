@@ -1,0 +1,389 @@
+/* What the configuration refuses and warns of: the very text, since operators (and their tools) read it. */
+#include "config.h"
+#include "t/lib/test.h"
+#include "base/str.h"
+#include "conf/conf.h"
+
+/* All errors and warnings, a line each */
+static char *complaints(const char *process, const char *policy)
+{
+	struct errors errors = {0};
+	struct str all;
+	struct conf *c = conf_load_text(process, policy, &errors);
+
+	assert_int_equal(c == NULL, errors.n_errors > 0);
+	conf_unref(&c);
+	str_init(&all);
+	for (size_t i = 0; i < errors.n; i++)
+		str_printf(&all, "%s%s\n", errors.items[i].level == ERROR_WARNING ? "warning: " : "",
+		        errors.items[i].text);
+	errors_free(&errors);
+	return str_steal(&all);
+}
+
+static void check_complaints(const char *process, const char *policy, const char *expected)
+{
+	char *got = complaints(process, policy);
+
+	if (strcmp(got, expected) != 0)
+		print_message("# of %s %s\n", process, policy ? policy : "");
+	assert_string_equal(got, expected);
+	free(got);
+}
+
+struct policy_case {
+	const char *policy, *expected;
+};
+
+static void check_policies(const struct policy_case *cases, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		check_complaints("{}", cases[i].policy, cases[i].expected);
+}
+
+#define A "\"bind_address\": \"192.0.2.1\""
+#define DEFAULT "\"default\": { \"bind_address\": \"192.0.2.99\" }"
+#define BINDING(keys) "{ \"bindings\": { " DEFAULT ", \"acme\": { " keys " } } }"
+#define ACME "policy.json: bindings.acme"
+
+static void test_addresses(void **state)
+{
+	static const struct policy_case cases[] = {
+	        {BINDING("\"bind_address\": \"192.0.2.300\""),
+	                ACME ".bind_address: \"192.0.2.300\" is not an IP address\n"},
+	        {BINDING("\"bind_address\": \"mta.example.net\""),
+	                ACME ".bind_address: \"mta.example.net\" is not an IP address; names are not looked "
+	                     "up, since what "
+	                     "they mean can change unseen\n"},
+	        {BINDING("\"bind_address\": [\"192.0.2.1\", \"192.0.2.2\"]"),
+	                ACME ".bind_address[1]: \"192.0.2.2\" is a second IPv4 address beside \"192.0.2.1\"; "
+	                     "a binding has at "
+	                     "most one of each family\n"},
+	        {BINDING("\"bind_address\": [\"192.0.2.1\", \"2001:db8::1\"]"), ""},
+	        {BINDING("\"bind_address\": []"), ACME ".bind_address: no address: write at least one\n"},
+	        {BINDING("\"bind_address\": \"0.0.0.0\""),
+	                ACME ".bind_address: \"0.0.0.0\" is not an address to send from; \"*\" lets the "
+	                     "kernel choose\n"},
+	        {BINDING("\"bind_address\": \"224.0.0.1\""), ACME
+	                ".bind_address: \"224.0.0.1\" is not an address to send from, but a multicast one\n"},
+	        {BINDING("\"bind_address\": \"*\""), ACME ": bind_address \"*\" (the kernel chooses) is only "
+	                                                  "for the binding \"default\" while there is no "
+	                                                  "other; write an address\n"},
+	        {BINDING("\"bind_address\": null"), ACME ".bind_address: null is not an IP address\n"},
+	        {BINDING("\"bind_address\": 7"), ACME ".bind_address: 7 is not an IP address\n"},
+	        {BINDING(""), ACME ": no bind_address: set one here, in its group or in \"global\"\n"},
+	        {"{ \"bindings\": { \"acme\": { " A " } } }",
+	                "policy.json: bindings.default: no bind_address, though there are other bindings: "
+	                "set one here or in "
+	                "\"global\", or the kernel could choose an address of theirs\n"},
+	        {"{ \"bindings\": { \"default\": { \"bind_address\": \"*\" } } }", ""},
+	        {"{ \"global\": { \"bind_address\": \"192.0.2.9\" }, \"bindings\": { \"acme\": {} } }",
+	                "warning: " ACME ": bind_address 192.0.2.9 is that of binding \"default\" too\n"},
+	        {"{ \"global\": { \"bind_address\": \"192.0.2.9\" }, \"bindings\": { \"a\": {}, \"b\": {}, "
+	         "\"c\": {} } }",
+	                "warning: policy.json: bindings.a: bind_address 192.0.2.9 is that of binding "
+	                "\"default\" too, and of 2 "
+	                "more\n"},
+	};
+
+	(void)state;
+	check_policies(cases, sizeof(cases) / sizeof(*cases));
+}
+
+static void test_values(void **state)
+{
+	static const struct policy_case cases[] = {
+	        {BINDING(A ", \"max_outbound_connections\": 0"),
+	                ACME ".max_outbound_connections: 0 is out of range: from 1 to 100000\n"},
+	        {BINDING(A ", \"max_outbound_connections\": \"many\""),
+	                ACME ".max_outbound_connections: \"many\" is not a whole number\n"},
+	        {BINDING(A ", \"max_outbound_connections\": 1.5"),
+	                ACME ".max_outbound_connections: 1.5 is not a whole number\n"},
+	        {BINDING(A ", \"max_outbound_connections\": -1"),
+	                ACME ".max_outbound_connections: -1 is not a whole number\n"},
+	        {BINDING(A ", \"retry_interval\": \"20 minutes\""),
+	                ACME ".retry_interval: \"20 minutes\" is not a duration: write seconds, or a number "
+	                     "with s, m, h, d or w "
+	                     "as in \"20m\"\n"},
+	        {BINDING(A ", \"retry_interval\": \"90d\""),
+	                ACME ".retry_interval: \"90d\" is out of range: from 1s to 30d\n"},
+	        {BINDING(A ", \"retry_interval\": \"99999999999999999999d\""),
+	                ACME ".retry_interval: \"99999999999999999999d\" is not a duration: write seconds, "
+	                     "or a number with s, m, "
+	                     "h, d or w as in \"20m\"\n"},
+	        {BINDING(A ", \"max_retries\": \"auto\""),
+	                ACME ".max_retries: \"auto\" is not a whole number or \"none\"\n"},
+	        {BINDING(A ", \"max_retries\": \"none\""), ""},
+	        {BINDING(A ", \"generate_bounces\": \"yes\""),
+	                ACME ".generate_bounces: \"yes\" is not true or false\n"},
+	        {BINDING(A ", \"generate_bounces\": \"off\", \"suspend_delivery\": true"), ""},
+	        {BINDING(A ", \"delivery_method\": \"LMTP\""),
+	                ACME ".delivery_method: \"LMTP\" is not one of \"esmtp\", \"smtp\", \"lmtp\"\n"},
+	        {BINDING(A ", \"ehlo_hostname\": \"__message__\""),
+	                ACME ".ehlo_hostname: \"__message__\" (the domain of each message's sender) is not "
+	                     "supported; write a "
+	                     "host name or \"__hostname__\"\n"},
+	        {BINDING(A ", \"ehlo_hostname\": \"192.0.2.1\""),
+	                ACME ".ehlo_hostname: \"192.0.2.1\" is not a host name, an address literal as in "
+	                     "\"[192.0.2.1]\", or "
+	                     "\"__hostname__\"\n"},
+	        {BINDING(A ", \"gateway\": \"hub.example.net:99999\""),
+	                ACME ".gateway: \"hub.example.net:99999\" is not a gateway: write HOST, ADDRESS, "
+	                     "HOST:PORT, ADDRESS:PORT or "
+	                     "[IPv6]:PORT, or null for none\n"},
+	        {BINDING(A ", \"gateway\": \"10.10.10.300\""),
+	                ACME ".gateway: \"10.10.10.300\" is not a gateway: write HOST, ADDRESS, HOST:PORT, "
+	                     "ADDRESS:PORT or "
+	                     "[IPv6]:PORT, or null for none\n"},
+	        {"{ \"global\": { \"prohibited_hosts\": [\"10.0.0.0/8\", \"mine\"] } }",
+	                "policy.json: global.prohibited_hosts[1]: \"mine\" is not a network (ADDR or "
+	                "ADDR/BITS)\n"},
+	        {"{ \"global\": { \"prohibited_hosts\": [] } }", ""},
+	        {BINDING(A ", \"max_outbound_connections\": {}"),
+	                ACME ".max_outbound_connections: an object is not a whole number\n"},
+	};
+
+	(void)state;
+	check_policies(cases, sizeof(cases) / sizeof(*cases));
+}
+
+static void test_structure(void **state)
+{
+	static const struct policy_case cases[] = {
+	        {BINDING("\"bind_adress\": \"192.0.2.1\", \"comment\": \"x\""),
+	                ACME ".bind_adress: unknown key; did you mean \"bind_address\"?\n" ACME
+	                     ": no bind_address: set one here, in its group or in \"global\"\n"},
+	        {BINDING(A ", \"Max-Outbound-Connections\": 3"),
+	                ACME ".Max-Outbound-Connections: unknown key; did you mean "
+	                     "\"max_outbound_connections\"?\n"},
+	        {BINDING(A ", \"colour\": 3"), ACME ".colour: unknown key\n"},
+	        {BINDING(A ", \"use_ipv6\": true"),
+	                ACME ".use_ipv6: cannot stand here, only in global of a policy file\n"},
+	        {BINDING(A ", \"domains\": { \"example.com\": { \"bind_address\": \"192.0.2.4\" } }"),
+	                ACME ".domains.example.com.bind_address: cannot stand here, only in global, "
+	                     "binding_groups, bindings of a "
+	                     "policy file\n"},
+	        {BINDING(A ", \"hosts\": { \"mx.example.com\": { \"retry_interval\": 60 } }"),
+	                ACME ".hosts.mx.example.com.retry_interval: cannot stand here, only in global, "
+	                     "binding_groups, bindings, "
+	                     "domains of a policy file\n"},
+	        {"{ \"domains\": { \"example.com\": { \"match_domain\": [] } } }",
+	                "policy.json: domains.example.com.match_domain: cannot stand in domains\n"},
+	        {"{ \"retry_interval\": 60 }", "policy.json: retry_interval: cannot stand here, only in "
+	                                       "global, binding_groups, bindings, domains of a "
+	                                       "policy file\n"},
+	        {"{ \"binding\": {} }", "policy.json: binding: unknown key; did you mean \"bindings\"?\n"},
+	        {"{ \"bindings\": [] }", "policy.json: bindings: not an object: write { ... }\n"},
+	        {"{ \"bindings\": { \"default\": 3 } }",
+	                "policy.json: bindings.default: not an object: write { ... }\n"},
+	        {"{ \"rules\": {} }", "policy.json: rules: not a list: write [ ... ]\n"},
+	        {"{ \"domains\": { \"a..b\": {} } }",
+	                "policy.json: domains.a..b: \"a..b\" is not a domain: a label is empty\n"},
+	        {"{ \"domains\": { \"/(/\": {} } }", "policy.json: domains./(/: not a pattern: missing "
+	                                             "closing parenthesis at character 2\n"},
+	        {"{ \"domains\": { \"/abc\": {} } }", "policy.json: domains./abc: a pattern stands between "
+	                                              "two slashes, as /\\.example\\.net$/\n"},
+	        {"[]", "policy.json: not a JSON object: the file begins with { and ends with }\n"},
+	        {"{ \"global\": { \"retry_interval\": 60 }, }",
+	                "policy.json: line 1, column 39: string or '}' expected near '}'\n"},
+	        {"{ \"comment\": [1], \"global\": { \"comment\": \"x\" }, \"bindings\": { \"comment\": \"x\" "
+	         "}, "
+	         "\"domains\": { \"comment\": \"y\" }, \"hosts\": { \"comment\": \"y\" }, "
+	         "\"binding_groups\": { \"comment\": 1 } }",
+	                ""},
+	        {"{ \"domains\": { \"a\\nb\": {} } }", "policy.json: domains.\"a\\x0ab\": \"a\\x0ab\" is not "
+	                                               "a domain: it has characters that no host name has\n"},
+	};
+
+	(void)state;
+	check_policies(cases, sizeof(cases) / sizeof(*cases));
+}
+
+#define GROUP(name, bindings) "\"" name "\": { \"bindings\": { " bindings " } }"
+
+static void test_bindings(void **state)
+{
+	static const struct policy_case cases[] = {
+	        {"{ \"bindings\": { " DEFAULT ", \"a:b\": { " A " } } }",
+	                "policy.json: bindings.a:b: binding \"a:b\": a name is 1 to 64 bytes of printable "
+	                "ASCII without space : ; , / \" '\n"},
+	        {"{ \"bindings\": { " DEFAULT ", \"x\": { " A
+	         " } }, \"binding_groups\": { " GROUP("g", "\"x\": {}") " } }",
+	                "policy.json: binding_groups.g.bindings.x: the name is taken by policy.json: "
+	                "bindings.x; names of bindings "
+	                "are unique across groups\nwarning: policy.json: binding_groups.g: has no bindings: "
+	                "mail assigned to it "
+	                "would wait for ever\n"},
+	        {"{ \"binding_groups\": { " GROUP("g", "\"default\": {}") " } }",
+	                "policy.json: binding_groups.g.bindings.default: the binding \"default\" stands in "
+	                "no group, but in "
+	                "\"bindings\"\nwarning: policy.json: binding_groups.g: has no bindings: mail "
+	                "assigned to it would wait for "
+	                "ever\n"},
+	        {"{ \"binding_groups\": { " GROUP("default", "") " } }",
+	                "policy.json: binding_groups.default.bindings: group \"default\" holds the bindings "
+	                "without a group: they "
+	                "stand in \"bindings\" at the top\n"},
+	        {"{ \"binding_groups\": { \"default\": { \"retry_interval\": 60 } } }", ""},
+	        {BINDING(A ", \"weight\": 2"), ACME ".weight: a weight counts among the members of a group: "
+	                                            "the binding stands in none\n"},
+	        {"{ \"bindings\": { " DEFAULT
+	         " }, \"binding_groups\": { " GROUP("g", "\"x\": { " A ", \"weight\": 0 }") " } }",
+	                "policy.json: binding_groups.g.bindings.x.weight: not a weight: write a number above "
+	                "0, at most 1000000\n"},
+	        {"{ \"bindings\": { " DEFAULT ", \"a\": { " A
+	         ", \"match_domain\": \"Example.com\" }, \"b\": { \"bind_address\": "
+	         "\"192.0.2.2\", \"match_domain\": [\"b.example\", \"example.com.\"] } } }",
+	                "policy.json: bindings.b.match_domain[1]: example.com is claimed already by "
+	                "match_domain of policy.json: "
+	                "bindings.a\n"},
+	        {BINDING(A ", \"match_domain\": [\"a.example\", \"A.example\"]"), ""},
+	        {BINDING(A ", \"match_domain\": [7, \"a b\"]"),
+	                ACME ".match_domain[0]: not a domain: write \"example.com\" or a list of such\n" ACME
+	                     ".match_domain[1]: \"a b\" is not a domain: it has characters that no host name "
+	                     "has\n"},
+	        {BINDING(A ", \"match_domain\": \"a.example\", \"match_domain_from\": [\"10.0.0.0/8\", "
+	                   "\"authenticated\"]"),
+	                ""},
+	        {BINDING(A ", \"match_domain\": \"a.example\", \"match_domain_from\": []"),
+	                ACME ".match_domain_from: an empty list believes nobody: write networks or "
+	                     "\"authenticated\"\n"},
+	        {BINDING(A ", \"match_domain_from\": \"10.0.0.0/8\""),
+	                "warning: " ACME
+	                ": match_domain_from has no effect without match_domain or match_domain_file\n"},
+	        {BINDING(A ", \"match_domain_file\": \"/nowhere/at/all\""), ACME
+	                ".match_domain_file: /nowhere/at/all cannot be read: No such file or directory\n"},
+	        {BINDING(A ", \"match_domain_file\": \"/dev/null\""),
+	                ACME ".match_domain_file: /dev/null not a regular file\n"},
+	};
+
+	(void)state;
+	check_policies(cases, sizeof(cases) / sizeof(*cases));
+}
+
+static void test_across_options(void **state)
+{
+	static const struct policy_case cases[] = {
+	        {"{ \"global\": { \"retry_interval\": \"1d\" } }",
+	                "warning: policy.json: global: retry_interval (\"1d\") is more than "
+	                "max_retry_interval (\"12h\"): the latter "
+	                "is every wait\n"},
+	        {"{ \"domains\": { \"a.example\": { \"message_expiration\": \"10m\" } } }",
+	                "warning: policy.json: domains.a.example: retry_interval (\"20m\") is more than "
+	                "message_expiration (\"10m\"): "
+	                "mail expires before its first retry\n"},
+	        {"{ \"global\": { \"retry_interval\": \"2m\" }, \"domains\": { \"a.example\": { "
+	         "\"message_expiration\": \"10m\" } } }",
+	                ""},
+	        {"{ \"domains\": { \"a.example\": { \"delivery_method\": \"lmtp\", \"lmtp_port\": 25 } } }",
+	                "policy.json: domains.a.example: delivery_method (\"lmtp\") cannot be used with "
+	                "lmtp_port (25): RFC 2033 "
+	                "forbids it\n"},
+	        {"{ \"domains\": { \"a.example\": { \"delivery_method\": \"lmtp\", \"remote_smtp_port\": 24 "
+	         "} } }",
+	                "warning: policy.json: domains.a.example: delivery_method (\"lmtp\") does not use "
+	                "remote_smtp_port (24): the "
+	                "port of LMTP is lmtp_port\n"},
+	        {BINDING(A ", \"max_outbound_connections\": 9, \"server_max_outbound_connections\": 5"),
+	                "warning: " ACME ": max_outbound_connections (9) is more than "
+	                                 "server_max_outbound_connections (5): one next "
+	                "hop can never have that many\n"},
+	        {"{ \"global\": { \"use_ipv6\": false }, \"bindings\": { \"default\": { \"bind_address\": "
+	         "\"2001:db8::1\" } } }",
+	                "warning: policy.json: global.use_ipv6: is off, but bind_address of binding "
+	                "\"default\" is IPv6 only: its "
+	                "mail cannot leave\n"},
+	};
+
+	(void)state;
+	check_policies(cases, sizeof(cases) / sizeof(*cases));
+	check_complaints("{ \"handoff\": { \"unstamped\": \"default\", \"bad_stamp\": \"default\" } }",
+	        "{ \"global\": { \"default_binding\": \"none\" } }",
+	        "policy.json: global.default_binding: \"none\" contradicts handoff.unstamped \"default\": "
+	        "choose \"policy\", "
+	        "\"tempfail\" or \"reject\" there, or another default_binding\n"
+	        "policy.json: global.default_binding: \"none\" contradicts handoff.bad_stamp \"default\": "
+	        "choose \"policy\", "
+	        "\"tempfail\" or \"reject\" there, or another default_binding\n");
+	check_complaints("{ \"stamp\": { \"lifetime\": \"1d\" } }", NULL,
+	        "warning: bindpost.json: stamp.lifetime: has no effect without stamp.key_file: only "
+	        "authenticated stamps have "
+	        "an age\n");
+	check_complaints("{ \"control\": { \"listen\": \"unix:/x?mode=0600\" }, \"handoff\": { \"listen\": "
+	                 "[\"unix:/x\"] } }",
+	        NULL, "bindpost.json: handoff.listen and control.listen are the same socket: unix:/x\n");
+}
+
+static void test_process(void **state)
+{
+	static const struct policy_case cases[] = {
+	        {"{ \"hostnme\": \"x\" }",
+	                "bindpost.json: hostnme: unknown key; did you mean \"hostname\"?\n"},
+	        {"{ \"handof\": {} }", "bindpost.json: handof: unknown key; did you mean \"handoff\"?\n"},
+	        {"{ \"handoff\": { \"max_recipient\": 3 } }", "bindpost.json: handoff.max_recipient: unknown "
+	                                                      "key; did you mean \"max_recipients\"?\n"},
+	        {"{ \"handoff\": [] }",
+	                "bindpost.json: handoff: not an object: a section is written as { ... }\n"},
+	        {"{ \"retry_interval\": 60 }", "bindpost.json: retry_interval: cannot stand here, only in "
+	                                       "global, binding_groups, bindings, domains of a "
+	                                       "policy file\n"},
+	        {"{ \"handoff\": { \"max_message_size\": \"50 MB\" } }",
+	                "bindpost.json: handoff.max_message_size: \"50 MB\" is not a size: write bytes, or a "
+	                "number with KB, MB, GB "
+	                "or TB as in \"50MB\"\n"},
+	        {"{ \"handoff\": { \"listen\": [] } }",
+	                "bindpost.json: handoff.listen: no socket: name at least one\n"},
+	        {"{ \"handoff\": { \"listen\": 24 } }", "bindpost.json: handoff.listen: 24 is not a socket: "
+	                                                "write inet:HOST:PORT, unix:/path or systemd:NAME\n"},
+	        {"{ \"stamp\": { \"header\": \"X Binding\" } }",
+	                "bindpost.json: stamp.header: \"X Binding\" is not the name of a header field "
+	                "(printable ASCII without "
+	                "colon)\n"},
+	        {"{ \"dns\": { \"servers\": [\"127.0.0.1\", \"ns.example.net\", { \"adress\": \"::1\" }] } }",
+	                "bindpost.json: dns.servers[1]: \"ns.example.net\" is not a name server: write "
+	                "ADDRESS, ADDRESS:PORT, "
+	                "[IPv6]:PORT or {\"address\": ..., \"trust_ad\": true}\n"
+	                "bindpost.json: dns.servers[2].adress: unknown key; \"address\" and \"trust_ad\" can "
+	                "stand here\n"
+	                "bindpost.json: dns.servers[2]: \"address\" is missing\n"},
+	        {"{ \"user\": \"\", \"comment\": \"x\", \"log\": { \"level\": \"loud\", \"comment\": \"x\" } "
+	         "}",
+	                "bindpost.json: user: \"\" is not a user's name\nbindpost.json: log.level: \"loud\" "
+	                "is not one of \"error\", "
+	                "\"warning\", \"notice\", \"info\", \"debug\"\n"},
+	        {"{ \"spool\": { \"path\": null } }", "bindpost.json: spool.path: null is not a path\n"},
+	        {"", "bindpost.json: line 1, column 0: '[' or '{' expected near end of file\n"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		check_complaints(cases[i].policy, NULL, cases[i].expected);
+}
+
+/* All mistakes of both files in one go; a duplicate key hides none of the others. */
+static void test_all_at_once(void **state)
+{
+	(void)state;
+	check_complaints("{ \"hostname\": \"a b\",\n\"user\": 3 }",
+	        "{ \"global\": { \"retry_interval\": 60,\n\"use_ipv6\": 3,\n\"retry_interv\\u0061l\": 70 },\n"
+	        "\"domains\": { \"a.example\": { \"lmtp_port\": 0 } },\n"
+	        "\"rules\": [ {}, { \"when\": \"x\", \"when\": \"y\", \"when\": \"z\" } ] }",
+	        "bindpost.json: hostname: \"a b\" is not a host name\n"
+	        "bindpost.json: user: 3 is not a user's name\n"
+	        "policy.json: global.retry_interval: the key stands twice, in lines 1 and 3; keep one of "
+	        "them\n"
+	        "policy.json: rules[1].when: the key stands twice, in lines 5 and 5; keep one of them\n"
+	        "policy.json: global.use_ipv6: 3 is not true or false\n"
+	        "policy.json: domains.a.example.lmtp_port: 0 is out of range: from 1 to 65535\n");
+}
+
+static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_structure),
+        cmocka_unit_test(test_bindings),
+        cmocka_unit_test(test_across_options),
+        cmocka_unit_test(test_process),
+        cmocka_unit_test(test_all_at_once),
+};
+TEST_MAIN("conf_errors", tests)
