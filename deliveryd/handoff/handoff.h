@@ -16,11 +16,19 @@
 #include "report/event.h"
 #include "spool/spool.h"
 
-/* The configuration in force, as net threads see it: swapped whole by the queue role, read by taking a reference. */
+/*
+ * The configuration in force, as net threads see it: swapped whole by the queue role. A transaction takes a view at MAIL
+ * and keeps it to its end: policy and keys of one moment, alive as long as the view is held.
+ */
 struct policy_cell;
+struct policy_view {
+	struct policy *policy;
+	const struct stamp_keys *keys; /* NULL = stamps are not authenticated */
+};
 struct policy_cell *policy_cell_new(struct policy *takes_ref, struct stamp_keys *takes /* may be NULL */);
-struct policy *policy_cell_get(struct policy_cell *);				      /* a new reference */
-const struct stamp_keys *policy_cell_keys(struct policy_cell *, struct policy *held); /* lives as long as `held` is held */
+struct policy *policy_cell_get(struct policy_cell *); /* a new reference */
+const struct policy_view *policy_cell_view(struct policy_cell *);
+void policy_view_unref(const struct policy_view **);
 void policy_cell_set(struct policy_cell *, struct policy *takes_ref, struct stamp_keys *takes);
 void policy_cell_free(struct policy_cell **);
 
@@ -31,24 +39,29 @@ struct handoff_shared {
 	struct metrics *metrics;
 	struct loop *queue_loop;
 	void (*enqueue)(struct mail *queue_mail); /* spool_add.queue_mail.take: the queue's */
-	_Atomic uint64_t sessions;		  /* all loops together */
-	_Atomic bool queue_full;		  /* set by the queue: 452 4.3.1 at MAIL */
-	_Atomic bool stopping;			  /* 421 */
-	void *queue;				  /* opaque, reaches enqueue() by spool_add.ctx */
+	_Atomic uint64_t sessions;                /* all loops together */
+	_Atomic bool queue_full;                  /* set by the queue: 452 4.3.1 at MAIL */
+	_Atomic bool stopping;                    /* 421 */
+	void *queue;                              /* opaque, reaches enqueue() by spool_add.ctx */
+	uint64_t max_sessions;                    /* the mark of design section 4; 0 = 1,000 */
+	uint64_t max_pending;                     /* bytes received but not yet durable; 0 = 256 MB */
+	_Atomic uint64_t captured; /* bytes held for rules that deliveryd evaluates: count as pending */
 };
 
 struct handoff;
 struct handoff *handoff_new(struct handoff_shared *, struct loop *);
-/* A connection accepted elsewhere (main spreads them); takes fd. Runs on the handoff's loop. */
+/* A connection accepted elsewhere (main spreads them); takes fd. Runs on the handoff's loop. peer NULL or AF_UNIX: a
+ * Unix socket, which is always allowed to hand over. */
 void handoff_accept(struct handoff *, int fd, const struct sockaddr *peer);
-/* No new transaction; running ones finish; idle ones get 421. `done` once, when the last session has gone. */
+/* No new transaction; running ones get 30 s to reach the end of data and then wait for the spool; idle ones get 421.
+ * `done` once, when the last session has gone; never from inside the call. */
 void handoff_stop(struct handoff *, void (*done)(void *ctx), void *ctx);
 void handoff_free(struct handoff **);
 
 /* Listening descriptors on one loop; accepted connections are dealt out to the handoffs of all net loops. */
 struct handoff_listener;
-struct handoff_listener *handoff_listener_new(struct handoff_shared *, struct loop *, const int *fds, unsigned n_fds,
-	struct handoff *const *handoffs, struct loop *const *loops, unsigned n);
+struct handoff_listener *handoff_listener_new(struct handoff_shared *, struct loop *, const int *fds,
+        unsigned n_fds, struct handoff *const *handoffs, struct loop *const *loops, unsigned n);
 void handoff_listener_free(struct handoff_listener **);
 
 #endif

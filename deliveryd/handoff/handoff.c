@@ -1,0 +1,216 @@
+#include "config.h"
+#include "handoff/handoff_session.h"
+
+#include <assert.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SESSIONS_MARK 1000
+#define PENDING_MAX (256ULL * 1024 * 1024)
+#define PAUSED_LOOK_US (SECOND_US / 20)
+#define STOP_TRANSACTIONS_US (30 * SECOND_US)
+/* A session that has not said LHLO may be about to: 421 must not answer that. After this long it is not. */
+#define HELLO_EXPECTED_US (5 * SECOND_US)
+
+/* --- bounds ------------------------------------------------------------------------------------------------- */
+
+uint64_t handoff_session_mark(const struct handoff *h)
+{
+	return h->shared->max_sessions ? h->shared->max_sessions : SESSIONS_MARK;
+}
+
+bool handoff_under_pressure(const struct handoff *h)
+{
+	uint64_t max = h->shared->max_pending ? h->shared->max_pending : PENDING_MAX;
+
+	return spool_pending_bytes(h->shared->spool) +
+	               atomic_load_explicit(&h->shared->captured, memory_order_relaxed) >
+	       max;
+}
+
+void handoff_count(struct handoff_session *s, bool is)
+{
+	struct handoff_shared *shared = s->handoff->shared;
+
+	if (s->counted == is)
+		return;
+	s->counted = is;
+	if (is)
+		atomic_fetch_add(&shared->sessions, 1);
+	else
+		atomic_fetch_sub(&shared->sessions, 1);
+	metric_set(s->handoff->metrics.sessions, atomic_load(&shared->sessions));
+}
+
+void handoff_idle(struct handoff_session *s, bool is)
+{
+	struct handoff *h = s->handoff;
+
+	if (s->is_idle)
+		TAILQ_REMOVE(&h->idle, s, idle_link);
+	s->is_idle = is;
+	if (is)
+		TAILQ_INSERT_TAIL(&h->idle, s, idle_link);
+}
+
+void handoff_evict_one(struct handoff *h)
+{
+	uint64_t now = loop_now_us(h->loop);
+	struct handoff_session *s;
+
+	TAILQ_FOREACH(s, &h->idle, idle_link)
+	{
+		if (s->consuming) /* it is speaking to us right now */
+			continue;
+		if (s->state == HANDOFF_READY || now - s->since_us >= HELLO_EXPECTED_US)
+			break;
+	}
+	if (!s)
+		return;
+	metric_add(h->metrics.evicted, 1);
+	handoff_session_end(s, REPLY_TOO_MANY_SESSIONS);
+	handoff_session_settle(s);
+}
+
+/* --- paused sessions ---------------------------------------------------------------------------------------- */
+
+void handoff_paused(struct handoff_session *s, bool is)
+{
+	struct handoff *h = s->handoff;
+
+	if (s->is_paused == is)
+		return;
+	s->is_paused = is;
+	if (is)
+		TAILQ_INSERT_TAIL(&h->paused, s, paused_link);
+	else
+		TAILQ_REMOVE(&h->paused, s, paused_link);
+	if (is && !timer_armed(&h->paused_timer))
+		timer_arm_in(h->loop, &h->paused_timer, PAUSED_LOOK_US);
+}
+
+/* The spool says how much is pending, not when it became less: one look for all while there are any. */
+static void on_paused_timer(void *ctx)
+{
+	struct handoff *h = ctx;
+	struct handoff_session *s, *next;
+
+	for (s = TAILQ_FIRST(&h->paused); s; s = next) {
+		next = TAILQ_NEXT(s, paused_link);
+		handoff_data_check_paused(s);
+	}
+	if (!TAILQ_EMPTY(&h->paused))
+		timer_arm_in(h->loop, &h->paused_timer, PAUSED_LOOK_US);
+}
+
+/* --- life --------------------------------------------------------------------------------------------------- */
+
+static void make_metrics(struct handoff *h)
+{
+	struct metrics *m = h->shared->metrics;
+	char labels[64];
+
+	h->metrics.sessions =
+	        metrics_gauge(m, "bindpost_handoff_sessions", NULL, "Sessions of MTAs handing over");
+	h->metrics.connections =
+	        metrics_counter(m, "bindpost_handoff_connections_total", NULL, "Connections accepted");
+	h->metrics.messages =
+	        metrics_counter(m, "bindpost_handoff_messages_total", NULL, "Messages given to the spool");
+	h->metrics.bytes = metrics_counter(m, "bindpost_handoff_bytes_total", NULL, "Bytes of messages read");
+	h->metrics.overload = metrics_counter(
+	        m, "bindpost_handoff_overload_total", NULL, "MAIL answered 451 because of too many sessions");
+	h->metrics.evicted = metrics_counter(m, "bindpost_handoff_evicted_total", NULL,
+	        "Idle sessions closed because of too many sessions");
+	h->metrics.pauses = metrics_counter(m, "bindpost_handoff_pauses_total", NULL,
+	        "Times reading stopped because of what is not yet durable");
+	h->metrics.discarded = metrics_counter(m, "bindpost_handoff_discarded_total", NULL,
+	        "Messages discarded (452) after reading stopped for too long");
+	h->metrics.unstamped =
+	        metrics_counter(m, "bindpost_handoff_unstamped_total", NULL, "Messages without a stamp");
+	for (int i = STAMP_OK + 1; i < STAMP_N_REASONS; i++) {
+		snprintf(labels, sizeof(labels), "reason=\"%s\"", stamp_reason_name((enum stamp_reason)i));
+		h->metrics.bad_stamp[i] = metrics_counter(m, "bindpost_handoff_bad_stamp_total", labels,
+		        "Messages with a stamp that is not valid");
+	}
+	for (int i = 0; i < 6; i++) {
+		snprintf(labels, sizeof(labels), "class=\"%dyz\"", i);
+		if (i == 2 || i == 4 || i == 5)
+			h->metrics.replies[i] = metrics_counter(
+			        m, "bindpost_handoff_replies_total", labels, "Replies after data, by class");
+	}
+}
+
+static void on_stopped_timer(void *ctx)
+{
+	struct handoff *h = ctx;
+	void (*done)(void *) = h->stopped;
+
+	h->stopped = NULL;
+	if (done)
+		done(h->stopped_ctx);
+}
+
+struct handoff *handoff_new(struct handoff_shared *shared, struct loop *loop)
+{
+	struct handoff *h = mem_zalloc(sizeof(*h));
+
+	h->shared = shared;
+	h->loop = loop;
+	TAILQ_INIT(&h->all);
+	TAILQ_INIT(&h->idle);
+	TAILQ_INIT(&h->paused);
+	TAILQ_INIT(&h->stores);
+	timer_init(&h->paused_timer, on_paused_timer, h);
+	timer_init(&h->stopped_timer, on_stopped_timer, h);
+	h->buffer = mem_alloc(LEFT_MAX);
+	make_metrics(h);
+	return h;
+}
+
+void handoff_accept(struct handoff *h, int fd, const struct sockaddr *peer)
+{
+	metric_add(h->metrics.connections, 1);
+	if (atomic_load(&h->shared->sessions) >= handoff_session_mark(h))
+		handoff_evict_one(h);
+	handoff_session_new(h, fd, peer);
+}
+
+void handoff_gone(struct handoff *h)
+{
+	if (h->stopping && h->stopped && TAILQ_EMPTY(&h->all) && TAILQ_EMPTY(&h->stores))
+		timer_arm_in(h->loop, &h->stopped_timer, 0);
+}
+
+void handoff_stop(struct handoff *h, void (*done)(void *ctx), void *ctx)
+{
+	struct handoff_session *s, *next;
+
+	assert(!h->stopping);
+	h->stopping = true;
+	h->stop_deadline_us = loop_now_us(h->loop) + STOP_TRANSACTIONS_US;
+	h->stopped = done;
+	h->stopped_ctx = ctx;
+	for (s = TAILQ_FIRST(&h->all); s; s = next) {
+		next = TAILQ_NEXT(s, all_link);
+		handoff_session_stop(s);
+	}
+	handoff_gone(h);
+}
+
+void handoff_free(struct handoff **p)
+{
+	struct handoff *h = *p;
+	struct store *store;
+
+	if (!h)
+		return;
+	h->stopped = NULL;
+	while (!TAILQ_EMPTY(&h->all))
+		handoff_session_free(TAILQ_FIRST(&h->all));
+	TAILQ_FOREACH(store, &h->stores, link)
+	store->handoff = NULL;
+	timer_cancel(h->loop, &h->paused_timer);
+	timer_cancel(h->loop, &h->stopped_timer);
+	mem_free(&h->buffer);
+	mem_free(p);
+}

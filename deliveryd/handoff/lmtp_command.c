@@ -1,0 +1,250 @@
+#include "config.h"
+#include "handoff/lmtp_command.h"
+
+#include <string.h>
+
+enum argument { ARG_NONE, ARG_SOME, ARG_ANY };
+
+static const struct {
+	const char *name;
+	enum argument argument;
+} verbs[LMTP_N_VERBS] = {
+#define VERB(name, argument) [LMTP_##name] = {#name, ARG_##argument},
+#include "handoff/lmtp_command.def"
+#undef VERB
+};
+
+static const char *const lacking[] = {
+#define VERB(name, argument)
+#define LACKING(name) #name,
+#include "handoff/lmtp_command.def"
+#undef VERB
+};
+
+/* A token of a line, without copying */
+struct token {
+	const char *p;
+	size_t len;
+};
+
+static bool token_is(struct token token, const char *name)
+{
+	return ascii_ieq_mem(token.p, token.len, name, strlen(name));
+}
+
+/* Control or 8-bit bytes; without SMTPUTF8 neither has a place in any command. */
+static bool has_bad_bytes(const char *p, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)p[i] < ' ' || (unsigned char)p[i] > '~')
+			return true;
+	return false;
+}
+
+static void skip_spaces(const char **p, const char *end)
+{
+	while (*p < end && **p == ' ')
+		(*p)++;
+}
+
+enum reply lmtp_command_parse(const char *line, size_t len, struct lmtp_command *command)
+{
+	const char *p = line, *end = line + len;
+	struct token verb;
+
+	if (has_bad_bytes(line, len))
+		return REPLY_BAD_BYTES;
+	skip_spaces(&p, end);
+	verb.p = p;
+	while (p < end && *p != ' ')
+		p++;
+	verb.len = (size_t)(p - verb.p);
+	if (verb.len == 0)
+		return REPLY_NO_COMMAND;
+	skip_spaces(&p, end);
+	while (end > p && end[-1] == ' ')
+		end--;
+	command->arg = p;
+	command->arg_len = (size_t)(end - p);
+	for (size_t i = 0; i < LMTP_N_VERBS; i++) {
+		if (!token_is(verb, verbs[i].name))
+			continue;
+		command->verb = (enum lmtp_verb)i;
+		if (verbs[i].argument == ARG_NONE && command->arg_len)
+			return REPLY_BAD_ARGUMENT;
+		if (verbs[i].argument == ARG_SOME && !command->arg_len)
+			return REPLY_BAD_ARGUMENT;
+		return REPLY_NONE;
+	}
+	for (size_t i = 0; i < sizeof(lacking) / sizeof(lacking[0]); i++)
+		if (token_is(verb, lacking[i]))
+			return REPLY_NOT_IMPLEMENTED;
+	return REPLY_UNKNOWN_COMMAND;
+}
+
+bool lmtp_line_is_http(const char *line, size_t len)
+{
+	static const char *const methods[] = {
+	        "GET ", "POST ", "PUT ", "HEAD ", "CONNECT ", "OPTIONS ", "DELETE ", "PATCH "};
+
+	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+		if (len > strlen(methods[i]) && memcmp(line, methods[i], strlen(methods[i])) == 0)
+			return true;
+	return false;
+}
+
+enum reply lmtp_hello_parse(const struct lmtp_command *command)
+{
+	if (mail_domain_check(command->arg, command->arg_len) ||
+	        mail_literal_check(command->arg, command->arg_len))
+		return REPLY_NONE;
+	return REPLY_BAD_HELLO;
+}
+
+/* --- parameters ------------------------------------------------------------------------------------------- */
+
+/* parameter = keyword [ "=" value ]; keyword of RFC 5321 4.1.2: (ALPHA / DIGIT) *(ALPHA / DIGIT / "-") */
+struct parameter {
+	struct token keyword, value;
+	bool has_value;
+};
+
+static bool is_keyword(struct token token)
+{
+	for (size_t i = 0; i < token.len; i++) {
+		char c = ascii_lower(token.p[i]);
+
+		if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c == '-' && i > 0)))
+			return false;
+	}
+	return token.len > 0;
+}
+
+/* The next parameter at *p, which stands behind the previous one. False at the end; *bad when it is malformed. */
+static bool next_parameter(const char **p, const char *end, struct parameter *parameter, bool *bad)
+{
+	const char *start, *equals;
+
+	*bad = false;
+	if (*p == end)
+		return false;
+	*bad = **p != ' ';
+	skip_spaces(p, end);
+	start = *p;
+	while (*p < end && **p != ' ')
+		(*p)++;
+	equals = memchr(start, '=', (size_t)(*p - start));
+	parameter->has_value = equals != NULL;
+	parameter->keyword = (struct token){start, (size_t)((equals ? equals : *p) - start)};
+	parameter->value = (struct token){NULL, 0};
+	if (equals)
+		parameter->value = (struct token){equals + 1, (size_t)(*p - equals - 1)};
+	if (!is_keyword(parameter->keyword) || (equals && parameter->value.len == 0))
+		*bad = true;
+	return true;
+}
+
+/* size-value = 1*20DIGIT (RFC 1870 3); what does not fit in 64 bits is just as much too big */
+static bool parse_size(struct token value, uint64_t *size)
+{
+	*size = 0;
+	if (value.len == 0 || value.len > 20)
+		return false;
+	for (size_t i = 0; i < value.len; i++) {
+		if (value.p[i] < '0' || value.p[i] > '9')
+			return false;
+		if (__builtin_mul_overflow(*size, (uint64_t)10, size) ||
+		        __builtin_add_overflow(*size, (uint64_t)(value.p[i] - '0'), size)) {
+			*size = UINT64_MAX;
+			break;
+		}
+	}
+	/* the rest must be digits too */
+	for (size_t i = 0; i < value.len; i++)
+		if (value.p[i] < '0' || value.p[i] > '9')
+			return false;
+	return true;
+}
+
+static enum reply mail_parameter(const struct parameter *parameter, unsigned *seen, struct lmtp_mail *mail)
+{
+	enum { SEEN_SIZE = 1, SEEN_BODY = 2 };
+	unsigned bit;
+
+	if (token_is(parameter->keyword, "SIZE")) {
+		bit = SEEN_SIZE;
+		if (!parse_size(parameter->value, &mail->size))
+			return REPLY_BAD_PARAMETER;
+	} else if (token_is(parameter->keyword, "BODY")) {
+		bit = SEEN_BODY;
+		mail->body_8bitmime = token_is(parameter->value, "8BITMIME");
+		if (!mail->body_8bitmime && !token_is(parameter->value, "7BIT"))
+			return REPLY_BAD_PARAMETER;
+	} else {
+		return REPLY_UNKNOWN_PARAMETER;
+	}
+	if (*seen & bit)
+		return REPLY_BAD_PARAMETER;
+	*seen |= bit;
+	return REPLY_NONE;
+}
+
+/* Steps over "FROM:" or "TO:" and the path. Blanks after the colon are common enough to be let through. */
+static bool parse_path(
+        const struct lmtp_command *command, const char *word, struct mail_path *path, const char **after)
+{
+	const char *p = command->arg, *end = p + command->arg_len;
+	size_t n = strlen(word), used;
+
+	if (command->arg_len < n || !ascii_ieq_mem(p, n, word, n))
+		return false;
+	p += n;
+	skip_spaces(&p, end);
+	if (!mail_path_parse(p, (size_t)(end - p), path, &used))
+		return false;
+	*after = p + used;
+	return true;
+}
+
+enum reply lmtp_mail_parse(const struct lmtp_command *command, bool extensions, struct lmtp_mail *mail)
+{
+	const char *p, *end = command->arg + command->arg_len;
+	struct parameter parameter;
+	unsigned seen = 0;
+	bool bad;
+
+	memset(mail, 0, sizeof(*mail));
+	if (!parse_path(command, "FROM:", &mail->path, &p))
+		return REPLY_BAD_SENDER;
+	while (next_parameter(&p, end, &parameter, &bad)) {
+		enum reply reply = REPLY_BAD_PARAMETER;
+
+		if (!bad)
+			reply = extensions ? mail_parameter(&parameter, &seen, mail)
+			                   : REPLY_UNKNOWN_PARAMETER;
+		if (reply != REPLY_NONE)
+			return reply;
+	}
+	return REPLY_NONE;
+}
+
+/* postmaster is the one recipient that needs no domain */
+static bool rcpt_has_place(const struct mail_path *path)
+{
+	if (path->domain_len)
+		return true;
+	return ascii_ieq_mem(path->address, path->address_len, "postmaster", strlen("postmaster"));
+}
+
+enum reply lmtp_rcpt_parse(const struct lmtp_command *command, struct mail_path *path)
+{
+	const char *p, *end = command->arg + command->arg_len;
+	struct parameter parameter;
+	bool bad;
+
+	if (!parse_path(command, "TO:", path, &p) || !rcpt_has_place(path))
+		return REPLY_BAD_RCPT;
+	if (next_parameter(&p, end, &parameter, &bad))
+		return bad ? REPLY_BAD_PARAMETER : REPLY_UNKNOWN_PARAMETER;
+	return REPLY_NONE;
+}
