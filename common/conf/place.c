@@ -71,7 +71,7 @@ void quote_json(const json_t *j, struct str *out)
 	free(text);
 }
 
-static void add(
+__attribute__((format(printf, 4, 0))) static void add(
         struct errors *errors, enum error_level level, const struct place *p, const char *fmt, va_list ap)
 {
 	struct str where, text;
