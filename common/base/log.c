@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 /* stderr belongs to the process, and so does this: set once by log_init(), before there are threads. */
 static struct {
 	char program[32];
-	enum log_level up_to;
+	_Atomic int up_to; /* enum log_level */
 	bool journal;
 	void (*capture)(void *ctx, enum log_level, const char *line);
 	void *capture_ctx;
@@ -38,10 +39,15 @@ static bool stderr_is_journal(void)
 	return *end == '\0' && st.st_dev == (dev_t)device && st.st_ino == (ino_t)inode;
 }
 
+void log_set_level(enum log_level up_to)
+{
+	atomic_store_explicit(&log_state.up_to, (int)up_to, memory_order_relaxed);
+}
+
 void log_init(const char *program, enum log_level up_to)
 {
 	(void)snprintf(log_state.program, sizeof(log_state.program), "%s", program);
-	log_state.up_to = up_to;
+	log_set_level(up_to);
 	log_state.journal = stderr_is_journal();
 }
 
@@ -85,7 +91,7 @@ __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level,
 	size_t start, len;
 	int n;
 
-	if (level > log_state.up_to)
+	if ((int)level > atomic_load_explicit(&log_state.up_to, memory_order_relaxed))
 		return;
 	if (log_state.journal)
 		n = snprintf(line, room, "<%d>", level);

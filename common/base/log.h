@@ -18,6 +18,7 @@ enum log_level {
 };
 
 void log_init(const char *program, enum log_level up_to);
+void log_set_level(enum log_level up_to); /* a reload; any thread */
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_notice(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

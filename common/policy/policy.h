@@ -43,6 +43,8 @@ struct policy_needs {
 	bool headers, body, size, sender_ip, sender_host, helo, auth_user, recv_ip, recv_port, daemon_name;
 };
 void policy_needs(const struct policy *, struct policy_needs *);
+/* Whether any rule looks at this header (any case): others need not be collected. */
+bool policy_looks_at_header(const struct policy *, const char *name, size_t len);
 /* How often patterns of this snapshot gave up at a limit (taken as no match). */
 uint64_t policy_pattern_limit_hits(const struct policy *);
 

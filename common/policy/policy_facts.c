@@ -27,18 +27,28 @@ static void unfold(const char *raw, size_t len, struct pool *pool, struct header
 	out->len = n - begin;
 }
 
-static void collect_header(struct eval *ev, const struct fact_header *h)
+static bool find_header(const struct policy *p, const char *raw, size_t len, uint32_t *index)
 {
 	char name[HEADER_NAME_MAX];
-	uint32_t index;
-	size_t len = h->name_len;
-	while (len > 0 && (h->name[len - 1] == ' ' || h->name[len - 1] == '\t'))
+	while (len > 0 && (raw[len - 1] == ' ' || raw[len - 1] == '\t'))
 		len--;
-	if (len > ev->policy->header_name_max) /* never more than HEADER_NAME_MAX */
-		return;
+	if (len > p->header_name_max) /* never more than HEADER_NAME_MAX */
+		return false;
 	for (size_t i = 0; i < len; i++)
-		name[i] = ascii_lower(h->name[i]);
-	if (!lit_table_get(ev->policy->headers, 0, name, len, &index))
+		name[i] = ascii_lower(raw[i]);
+	return lit_table_get(p->headers, 0, name, len, index);
+}
+
+bool policy_looks_at_header(const struct policy *p, const char *name, size_t len)
+{
+	uint32_t index;
+	return find_header(p, name, len, &index);
+}
+
+static void collect_header(struct eval *ev, const struct fact_header *h)
+{
+	uint32_t index;
+	if (!find_header(ev->policy, h->name, h->name_len, &index))
 		return;
 	struct header_chain *chain = &ev->headers[index];
 	struct header_value *v = pool_alloc(ev->pool, sizeof(*v));

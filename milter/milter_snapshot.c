@@ -1,0 +1,101 @@
+/*
+ * milter_snapshot - policy and keys: loaded, counted, swapped
+ */
+#include "config.h"
+#include "milter/milter.h"
+
+#include <string.h>
+#include "base/log.h"
+#include "base/mem.h"
+
+static struct stamp_keys *load_keys(const struct policy *policy, struct errors *errors)
+{
+	struct error err;
+	const char *path = conf_process(policy_conf(policy))->stamp_key_file;
+	struct stamp_keys *keys = path != NULL ? stamp_keys_load(path, &err) : NULL;
+	if (path != NULL && keys == NULL)
+		errors_add(errors, ERROR_ERROR, "stamp.key_file: %s", err.text);
+	return keys;
+}
+
+struct snapshot *snapshot_load(const char *conf_path, struct errors *errors)
+{
+	struct policy *policy = policy_load(conf_path, errors);
+	if (policy == NULL)
+		return NULL;
+	struct snapshot *s = mem_zalloc(sizeof(*s));
+	s->refs = 1;
+	s->policy = policy;
+	s->keys = load_keys(policy, errors);
+	s->loaded_us = clock_system.wall_us(&clock_system);
+	policy_needs(policy, &s->needs);
+	if (errors->n_errors > 0)
+		snapshot_unref(&s);
+	return s;
+}
+
+void snapshot_unref(struct snapshot **pp)
+{
+	struct snapshot *s = *pp;
+	*pp = NULL;
+	if (s == NULL || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	policy_unref(&s->policy);
+	stamp_keys_free(&s->keys);
+	mem_free(&s);
+}
+
+struct snapshot *milter_snapshot(struct milter *m)
+{
+	pthread_mutex_lock(&m->lock);
+	struct snapshot *s = m->current;
+	atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+	pthread_mutex_unlock(&m->lock);
+	return s;
+}
+
+static void warn_restart(const struct milter *m, const struct snapshot *fresh)
+{
+	const char *header = conf_process(policy_conf(fresh->policy))->stamp_header;
+	if (strcmp(header, m->header) != 0)
+		log_warning("stamp.header: stays %s until bindpost-milter is restarted", m->header);
+}
+
+static bool reload_locked(struct milter *m, struct errors *errors, json_t *changes)
+{
+	struct snapshot *fresh = snapshot_load(m->conf_path, errors);
+	if (fresh == NULL) {
+		atomic_fetch_add(&m->counts.reloads_refused, 1);
+		return false;
+	}
+	warn_restart(m, fresh);
+	pthread_mutex_lock(&m->lock);
+	struct snapshot *old = m->current;
+	m->current = fresh;
+	pthread_mutex_unlock(&m->lock);
+	log_set_level(conf_process(policy_conf(fresh->policy))->log_level);
+	if (changes != NULL)
+		conf_diff_json(policy_conf(old->policy), policy_conf(fresh->policy), changes);
+	snapshot_unref(&old);
+	atomic_fetch_add(&m->counts.reloads, 1);
+	return true;
+}
+
+bool milter_reload(struct milter *m, struct errors *errors, json_t *changes)
+{
+	pthread_mutex_lock(&m->reload_lock);
+	bool ok = reload_locked(m, errors, changes);
+	pthread_mutex_unlock(&m->reload_lock);
+	for (size_t i = 0; i < errors->n; i++) {
+		if (errors->items[i].level == ERROR_ERROR)
+			log_error("%s", errors->items[i].text);
+		else
+			log_warning("%s", errors->items[i].text);
+	}
+	if (ok)
+		log_notice("reloaded %s", m->conf_path);
+	else
+		log_error("reload refused: %zu error%s; the configuration in force stays", errors->n_errors,
+		        errors->n_errors == 1 ? "" : "s");
+	return ok;
+}
