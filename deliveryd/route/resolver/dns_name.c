@@ -1,11 +1,12 @@
 /* dns_name - see dns_name.h */
 #include "config.h"
+#include "route/resolver/dns_name.h" /* before ldns, which else makes a bool of its own */
+
 #include <ctype.h>
 #include <ldns/ldns.h>
 #include <string.h>
 
 #include "base/str.h"
-#include "route/resolver/dns_name.h"
 
 #define POINTERS_MAX 126
 

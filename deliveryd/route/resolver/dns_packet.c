@@ -1,5 +1,7 @@
 /* dns_packet - queries and the reading of answers; see dns_packet.h */
 #include "config.h"
+#include "route/resolver/dns_packet.h" /* before ldns, which else makes a bool of its own */
+
 #include <assert.h>
 #include <ldns/ldns.h>
 #include <stdio.h>
@@ -8,7 +10,6 @@
 
 #include "base/str.h"
 #include "route/resolver/dns_name.h"
-#include "route/resolver/dns_packet.h"
 
 #define HEADER_SIZE 12
 #define RR_FIXED_SIZE 10    /* type, class, TTL, length of rdata */

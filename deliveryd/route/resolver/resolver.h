@@ -22,6 +22,8 @@ struct resolver;
 struct resolver *resolver_new(struct loop *, struct rnd *, struct metrics *, const struct resolver_server *, unsigned n);
 void resolver_set_servers(struct resolver *, const struct resolver_server *, unsigned n); /* reload */
 struct dns *resolver_dns(struct resolver *);
+/* Forgets all answers (bindpost dns refresh) */
+void resolver_flush(struct resolver *);
 void resolver_free(struct resolver **);
 /* Servers of /etc/resolv.conf; returns the number (at least one: 127.0.0.1) */
 unsigned resolver_system_servers(struct resolver_server *out, unsigned max);
