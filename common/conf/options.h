@@ -33,12 +33,12 @@ struct sockspec_list {
 	const struct sockspec *items;
 	size_t n;
 };
-struct dns_server {
+struct dns_server_spec {
 	struct addr addr; /* with port */
 	bool trust_ad;    /* declared, or on loopback */
 };
 struct dns_server_list {
-	const struct dns_server *items;
+	const struct dns_server_spec *items;
 	size_t n; /* 0 = those of resolv.conf */
 };
 struct path_list {

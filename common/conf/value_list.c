@@ -173,7 +173,7 @@ json_t *sockets_json(const struct sockspec_list *l)
 	"a name server: write ADDRESS, ADDRESS:PORT, [IPv6]:PORT or {\"address\": ..., \"trust_ad\": true}"
 
 static bool server_object(
-        struct value_reader *r, const struct place *p, const json_t *j, struct dns_server *out)
+        struct value_reader *r, const struct place *p, const json_t *j, struct dns_server_spec *out)
 {
 	const char *key;
 	json_t *value;
@@ -204,11 +204,11 @@ static bool server_object(
 }
 
 static bool server_read(
-        struct value_reader *r, const struct place *p, const json_t *j, struct dns_server *out)
+        struct value_reader *r, const struct place *p, const json_t *j, struct dns_server_spec *out)
 {
 	struct error err;
 
-	*out = (struct dns_server){0};
+	*out = (struct dns_server_spec){0};
 	if (json_is_object(j)) {
 		if (!server_object(r, p, j, out))
 			return false;
@@ -236,7 +236,7 @@ bool read_servers(struct value_reader *r, const struct place *p, const json_t *j
 		return place_error(r->errors, p,
 		        "no name server: name at least one, or leave the option out to use those of "
 		        "resolv.conf");
-	struct dns_server *items = pool_alloc(r->pool, it.n * sizeof(*items));
+	struct dns_server_spec *items = pool_alloc(r->pool, it.n * sizeof(*items));
 	while ((item = items_next(&it, &at)))
 		if (server_read(r, at, item, &items[list->n]))
 			list->n++;
