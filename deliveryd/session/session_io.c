@@ -8,6 +8,8 @@
 #include "session/smtp_session.h"
 
 #define IOV_MAX_PUMP SMTP_DATA_IOV
+#define WANT_AHEAD                                                                                           \
+	(256 * 1024) /* of a body in few large pieces: the next job is asked for before the last so many */
 
 static struct session *session_of(void *ctx)
 {
@@ -107,7 +109,7 @@ static unsigned gather(struct session *s, struct iovec *iov, bool *failed)
 	s->body_waits = false;
 	switch (smtp_data_fill(&s->t.data, iov + n, IOV_MAX_PUMP - n, &n_body)) {
 	case BODY_READY:
-		if (smtp_data_ends(&s->t.data))
+		if (smtp_data_ends(&s->t.data) && s->t.data.left <= WANT_AHEAD)
 			smtp_transaction_want(s);
 		break;
 	case BODY_WAIT:

@@ -90,26 +90,26 @@ void smtp_session_enter(struct session *s, enum smtp_state state)
 	states[state].enter(s);
 }
 
-/* --- endings ---------------------------------------------------------------------------------------------
- */
+/* --- endings ----------------------------------------------------------------------------------------- */
 
 void smtp_session_fail(
         struct session *s, const struct outcome *why, enum smtp_cause cause, enum smtp_ending ending)
 {
+	struct outcome said;
+
 	if (s->state >= SMTP_QUIT) { /* the end was decided before, its reason too */
 		if (s->state != SMTP_CLOSED && ending == SMTP_END_RESET)
 			smtp_session_enter(s, SMTP_CLOSED);
 		return;
 	}
+	said = *why;
+	said.class = OUTCOME_TRANSIENT; /* a connection's failure never bounces mail */
+	said.lost = cause != SMTP_OURS;
 	/* The peer may close an idle connection: that is good order, as long as it was of use. */
-	if (s->why.class == OUTCOME_OK &&
-	        !(s->state == SMTP_IDLE && cause == SMTP_PEER_GONE && s->completed > 0)) {
-		s->why = *why;
-		s->why.class = OUTCOME_TRANSIENT; /* a connection's failure never bounces mail */
-		s->why.lost = true;
-	}
-	smtp_transaction_lost(s, why, cause);
-	smtp_jobs_return(s, s->completed == 0 ? why : NULL);
+	if (!(s->state == SMTP_IDLE && cause == SMTP_PEER_GONE && s->completed > 0))
+		s->why = said;
+	smtp_transaction_lost(s, &said, cause);
+	smtp_jobs_return(s, s->completed == 0 ? &said : NULL);
 	smtp_session_enter(s, ending == SMTP_END_QUIT   ? SMTP_QUIT
 	                      : ending == SMTP_END_WAIT ? SMTP_CLOSING
 	                                                : SMTP_CLOSED);
