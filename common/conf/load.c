@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/names.h"
 #include "conf/conf_internal.h"
 
 /* --- unknown keys
@@ -146,10 +147,16 @@ static void load_process(struct loader *l, const json_t *j)
 		load_section(l, &top, NULL, j);
 	if (c->proc[PROC_hostname].s)
 		return;
-	char name[256] = "";
+	char name[256] = "", normal[DOMAIN_MAX + 64];
+	struct error err;
 	if (gethostname(name, sizeof(name) - 1) != 0 || !*name)
 		strcpy(name, "localhost");
-	c->proc[PROC_hostname].s = pool_strdup(c->pool, name);
+	if (!domain_normalize(name, strlen(name), normal, &err)) {
+		place_error(l->errors, &top, "hostname is not set, and the machine's cannot be used: %s",
+		        err.text);
+		strcpy(normal, "localhost");
+	}
+	c->proc[PROC_hostname].s = pool_strdup(c->pool, normal);
 }
 
 /* --- policy files

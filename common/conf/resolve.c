@@ -7,6 +7,7 @@
  */
 #include "config.h"
 #include <string.h>
+#include "base/names.h"
 #include "conf/conf_internal.h"
 
 /* How a value becomes a field: as a number, a string, or by copying a list */
@@ -260,6 +261,10 @@ bool conf_eval(const struct conf *c, const char *option, const struct conf_bindi
 			return eval_process(c, i, out);
 	if (id < 0)
 		return no_such_option(option, err);
+	char name[DOMAIN_MAX + 64];
+	if (domain && !domain_normalize(domain, strlen(domain), name, err))
+		return false;
+	domain = domain ? name : NULL;
 	option_set_add(&f.wanted, (unsigned)id);
 	find(c, b, domain, &f);
 	/* The global total is no binding's */

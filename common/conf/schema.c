@@ -10,6 +10,9 @@
 #include "conf/option_table.h"
 #include "conf/value.h"
 
+/* Printable ASCII without space : ; , / " ' */
+#define NAME_PATTERN "^[!#-&(-+\\-.0-9<-~]{1,64}$"
+#define TARGET_PATTERN "^(group:)?[!#-&(-+\\-.0-9<-~]{1,64}$"
 #define DRAFT "https://json-schema.org/draft/2020-12/schema"
 
 static json_t *ref(const char *type)
@@ -130,7 +133,7 @@ static json_t *by_name(const char *type, bool binding_names)
 	        "properties", "comment");
 
 	if (binding_names)
-		json_object_set_new(j, "propertyNames", pattern("^[!#-&(-+\\-.0-9<-~]{1,64}$"));
+		json_object_set_new(j, "propertyNames", pattern(NAME_PATTERN));
 	return j;
 }
 
@@ -159,6 +162,28 @@ static json_t *scope_schema(enum scope_kind kind)
 	return object(p);
 }
 
+/* Design section 6; what "when" says only the rule language's own parser can judge. */
+static json_t *rule_schema(void)
+{
+	json_t *p = json_object(), *bind = json_array();
+
+	json_array_append_new(bind, one_or_list(pattern(TARGET_PATTERN), 1));
+	json_array_append_new(
+	        bind, object(json_pack("{s:{s:s, s:i}}", "header", "type", "string", "minLength", 1)));
+	json_array_append_new(
+	        bind, json_pack("{s:s, s:i, s:{s:{}}, s:o, s:{s:s, s:i}}", "type", "object", "minProperties",
+	                      1, "properties", "comment", "propertyNames", pattern(TARGET_PATTERN),
+	                      "additionalProperties", "type", "number", "exclusiveMinimum", 0));
+	json_object_set_new(p, "name", pattern(NAME_PATTERN));
+	json_object_set_new(p, "when", json_pack("{s:s, s:i}", "type", "string", "minLength", 1));
+	json_object_set_new(p, "bind", json_pack("{s:o}", "anyOf", bind));
+	json_object_set_new(p, "sticky", json_pack("{s:s, s:i}", "type", "string", "minLength", 1));
+	json_object_set_new(p, "priority", json_pack("{s:[s, s, s]}", "enum", "high", "normal", "low"));
+	json_t *j = object(p);
+	json_object_set_new(j, "required", json_pack("[s, s]", "when", "bind"));
+	return j;
+}
+
 static json_t *policy_schema(void)
 {
 	json_t *p = json_object(), *defs = json_object();
@@ -168,13 +193,13 @@ static json_t *policy_schema(void)
 	json_object_set_new(p, "binding_groups", by_name("group", true));
 	json_object_set_new(p, "domains", by_name("domain", false));
 	json_object_set_new(p, "hosts", by_name("host", false));
-	json_object_set_new(
-	        p, "rules", json_pack("{s:s, s:{s:s}}", "type", "array", "items", "type", "object"));
+	json_object_set_new(p, "rules", json_pack("{s:s, s:o}", "type", "array", "items", ref("rule")));
 	json_object_set_new(defs, "global", scope_schema(SCOPE_GLOBAL));
 	json_object_set_new(defs, "group", scope_schema(SCOPE_GROUP));
 	json_object_set_new(defs, "binding", scope_schema(SCOPE_BINDING));
 	json_object_set_new(defs, "domain", scope_schema(SCOPE_DOMAIN));
 	json_object_set_new(defs, "host", scope_schema(SCOPE_HOST));
+	json_object_set_new(defs, "rule", rule_schema());
 	json_t *j = object(p);
 	json_object_set_new(j, "$defs", defs);
 	return j;

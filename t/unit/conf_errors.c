@@ -286,7 +286,7 @@ static void test_across_options(void **state)
 	                "port of LMTP is lmtp_port\n"},
 	        {BINDING(A ", \"max_outbound_connections\": 9, \"server_max_outbound_connections\": 5"),
 	                "warning: " ACME ": max_outbound_connections (9) is more than "
-	                                 "server_max_outbound_connections (5): one next "
+	                "server_max_outbound_connections (5): one next "
 	                "hop can never have that many\n"},
 	        {"{ \"global\": { \"use_ipv6\": false }, \"bindings\": { \"default\": { \"bind_address\": "
 	         "\"2001:db8::1\" } } }",

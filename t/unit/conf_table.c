@@ -1,0 +1,262 @@
+/* The table of options and what is made from it: defaults, connection options as values, differences, maps */
+#include "config.h"
+#include "t/lib/test.h"
+#include "base/mem.h"
+#include "conf/conf_internal.h"
+
+/* Each default, printed as it would be written and read again, is itself, and within its own range. */
+static void check_default(struct pool *pool, const struct place *top, const struct option_row *row)
+{
+	struct errors errors = {0};
+	struct value_reader r = {pool, &errors};
+	union value def = value_default(pool, top, row), again;
+	json_t *j = value_json(row, def);
+
+	if (!value_read(&r, top, row, j, &again))
+		print_message("# %s: %s\n", row->full_name, errors.items[0].text);
+	assert_int_equal(errors.n, 0);
+	assert_true(value_equal(row, def, again));
+	json_decref(j);
+}
+
+static void test_defaults(void **state)
+{
+	const struct conf_file file = {"x.json", "", 0};
+	const struct place top = {.file = &file};
+	struct pool *pool = pool_new(4096);
+
+	(void)state;
+	for (size_t i = 0; i < OPT_COUNT; i++)
+		if (i != OPT_bind_address)
+			check_default(pool, &top, &option_rows[i]);
+	for (size_t i = 0; i < PROC_COUNT; i++)
+		check_default(pool, &top, &process_rows[i]);
+	pool_free(&pool);
+}
+
+/* Sentences, for the manual; scopes, or a reload word */
+static void test_rows(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < OPT_COUNT; i++) {
+		const char *text = option_rows[i].text;
+		assert_int_equal(text[strlen(text) - 1], '.');
+		assert_true(option_rows[i].scopes & SCOPE_GLOBAL);
+		assert_int_equal(option_find(option_rows[i].name), i);
+		assert_int_equal(process_find(NULL, option_rows[i].name), -1);
+	}
+	for (size_t i = 0; i < PROC_COUNT; i++) {
+		const char *text = process_rows[i].text;
+		assert_int_equal(text[strlen(text) - 1], '.');
+		assert_int_equal(process_find(process_rows[i].section, process_rows[i].name), i);
+	}
+}
+
+/* --- connection options ------------------------------------------------------------------------------------------ */
+
+static void differ(const struct conn_options *a, const struct conn_options *b, const char *name)
+{
+	if (conn_options_equal(a, b) || conn_options_hash(a) == conn_options_hash(b))
+		print_message("# %s is not compared\n", name);
+	assert_false(conn_options_equal(a, b));
+	assert_true(conn_options_hash(a) != conn_options_hash(b));
+}
+
+/* A change of any one field makes another profile; text counts by content. */
+static void test_conn_options(void **state)
+{
+	struct conf *c = conf_load_text("{}", NULL, &(struct errors){0});
+	struct conn_options a, b;
+	char name[] = "other.example";
+
+	(void)state;
+	conf_resolve(c, conf_binding(c, 0), NULL, &a, NULL, NULL);
+	b = a;
+#define CHANGE_NUMBER(field) b.field = !a.field
+#define CHANGE_TEXT(field) b.field = name
+#define CHANGE_UINT CHANGE_NUMBER
+#define CHANGE_DURATION CHANGE_NUMBER
+#define CHANGE_BOOL CHANGE_NUMBER
+#define CHANGE_ENUM(tag) CHANGE_NUMBER
+#define CHANGE_EHLO CHANGE_TEXT
+#define CHANGE_GATEWAY CHANGE_TEXT
+#define IF_CONN(type, name)                                                                                  \
+	CHANGE_##type(OPT_N_##type(name));                                                                   \
+	differ(&a, &b, #name);                                                                               \
+	b = a;
+#define IF_DELIV(type, name)
+#define IF_SCHED(type, name)
+#define IF_GLOBAL(type, name)
+#define IF_SPECIAL(type, name)
+#define OPTION(name, type, part, scopes, def, min, max, text) IF_##part(type, name)
+#include "conf/options.def"
+	a.gateway = name;
+	conn_options_copy(&b, &a);
+	assert_true(b.gateway != a.gateway);
+	assert_true(conn_options_equal(&a, &b));
+	assert_true(conn_options_hash(&a) == conn_options_hash(&b));
+	name[0] = 'O';
+	differ(&a, &b, "gateway");
+	conn_options_free(&b);
+	conf_unref(&c);
+}
+
+/* --- differences --------------------------------------------------------------------------------------------------- */
+
+static struct conf *text_conf(const char *process, const char *policy)
+{
+	struct errors errors = {0};
+	struct conf *c = conf_load_text(process, policy, &errors);
+
+	for (size_t i = 0; i < errors.n; i++)
+		print_message("# %s\n", errors.items[i].text);
+	assert_non_null(c);
+	errors_free(&errors);
+	return c;
+}
+
+static void check_diff(const char *p1, const char *b1, const char *p2, const char *b2, const char *expected)
+{
+	struct conf *a = text_conf(p1, b1), *b = text_conf(p2, b2);
+	json_t *into = json_object();
+
+	conf_diff_json(a, b, into);
+	char *text = json_dumps(into, JSON_COMPACT);
+	assert_string_equal(text, expected);
+	free(text);
+	json_decref(into);
+	conf_unref(&a);
+	conf_unref(&b);
+}
+
+static void test_diff(void **state)
+{
+	(void)state;
+	check_diff("{}", "{}", "{}", "{}",
+	        "{\"added\":[],\"removed\":[],\"changed\":[],\"options\":[],\"restart\":[],\"rules\":false}");
+	check_diff("{ \"hostname\": \"a.example\", \"log\": { \"level\": \"info\" } }",
+	        "{ \"bindings\": { \"default\": { \"bind_address\": \"192.0.2.1\" }, \"a\": { "
+	        "\"bind_address\": \"192.0.2.2\" },"
+	        " \"b\": { \"bind_address\": \"192.0.2.3\", \"domains\": { \"x.example\": { \"lmtp_port\": "
+	        "24 } } },"
+	        " \"c\": { \"bind_address\": \"192.0.2.4\" }, \"d\": { \"bind_address\": \"192.0.2.5\", "
+	        "\"match_domain\": \"d.example\" } },"
+	        " \"domains\": { \"/a/\": { \"lmtp_port\": 24 }, \"/b/\": { \"lmtp_port\": 25 } } }",
+	        "{ \"hostname\": \"a.example\", \"log\": { \"level\": \"debug\" }, \"spool\": { \"path\": "
+	        "\"/x\" } }",
+	        "{ \"global\": { \"retry_interval\": \"20m\" }, \"rules\": [ {} ],"
+	        " \"bindings\": { \"default\": { \"bind_address\": \"192.0.2.1\" }, \"n\": { "
+	        "\"bind_address\": \"192.0.2.9\" },"
+	        " \"b\": { \"bind_address\": \"192.0.2.3\", \"domains\": { \"x.example\": { \"lmtp_port\": "
+	        "26 } } },"
+	        " \"c\": { \"bind_address\": \"192.0.2.4\", \"comment\": \"x\" }, \"d\": { \"bind_address\": "
+	        "\"192.0.2.5\", \"match_domain\": \"e.example\" } },"
+	        " \"domains\": { \"/b/\": { \"lmtp_port\": 25 }, \"/a/\": { \"lmtp_port\": 24 } } }",
+	        "{\"added\":[\"n\"],\"removed\":[\"a\"],\"changed\":[\"b\",\"d\"],\"options\":[\"global."
+	        "retry_interval\",\"domains\","
+	        "\"log.level\"],\"restart\":[\"spool.path\"],\"rules\":true}");
+	check_diff("{}",
+	        "{ \"bindings\": { \"default\": { \"bind_address\": \"192.0.2.1\" } }, \"binding_groups\": { "
+	        "\"g\": { \"bind_address\": "
+	        "\"192.0.2.2\", \"bindings\": { \"m\": {} } }, \"h\": { \"bindings\": { \"k\": { "
+	        "\"bind_address\": \"192.0.2.5\" } } } },"
+	        " \"hosts\": { \"mx.example\": { \"max_outbound_connections\": 2 } } }",
+	        "{}",
+	        "{ \"bindings\": { \"default\": { \"bind_address\": \"192.0.2.1\" }, \"k\": { "
+	        "\"bind_address\": \"192.0.2.5\" } },"
+	        " \"binding_groups\": { \"g\": { \"bind_address\": \"192.0.2.3\", \"bindings\": { \"m\": {} "
+	        "} } } }",
+	        "{\"added\":[],\"removed\":[],\"changed\":[\"k\",\"m\"],\"options\":[\"hosts.mx.example.max_"
+	        "outbound_connections\","
+	        "\"binding_groups.g\",\"binding_groups.h\"],\"restart\":[],\"rules\":false}");
+}
+
+/* --- small parts ------------------------------------------------------------------------------------------------------ */
+
+static void test_strmap(void **state)
+{
+	struct strmap m = {0};
+	struct pool *pool = pool_new(4096);
+	char key[16];
+
+	(void)state;
+	assert_null(strmap_get(&m, "x"));
+	for (uintptr_t i = 1; i <= 5000; i++) {
+		snprintf(key, sizeof(key), "key%zu", (size_t)i);
+		assert_null(strmap_get(&m, key));
+		strmap_add(&m, pool_strdup(pool, key), (void *)i);
+	}
+	for (uintptr_t i = 1; i <= 5000; i++) {
+		snprintf(key, sizeof(key), "key%zu", (size_t)i);
+		assert_true(strmap_get(&m, key) == (void *)i);
+	}
+	assert_null(strmap_get(&m, "key5001"));
+	strmap_free(&m);
+	pool_free(&pool);
+}
+
+static void test_units(void **state)
+{
+	uint64_t n;
+
+	(void)state;
+	assert_true(duration_parse("0", &n) && n == 0);
+	assert_true(duration_parse("1w", &n) && n == 604800);
+	assert_true(duration_parse("90", &n) && n == 90);
+	assert_false(duration_parse("", &n));
+	assert_false(duration_parse("m", &n));
+	assert_false(duration_parse("1.5h", &n));
+	assert_false(duration_parse("-1s", &n));
+	assert_false(duration_parse("1H", &n));
+	assert_true(size_parse("64KB", &n) && n == 65536);
+	assert_true(size_parse("1TB", &n) && n == (uint64_t)1 << 40);
+	assert_false(size_parse("1mb", &n));
+	assert_false(size_parse("18446744073709551616", &n));
+	assert_false(size_parse("18446744073709551615KB", &n));
+}
+
+static void test_eval_errors(void **state)
+{
+	struct conf *c = text_conf("{}", NULL);
+	struct conf_origin origin;
+	struct error err;
+
+	(void)state;
+	assert_false(conf_eval(c, "max_outbound_conections", NULL, NULL, &origin, &err));
+	assert_string_equal(err.text,
+	        "\"max_outbound_conections\" is not an option; did you mean \"max_outbound_connections\"?");
+	assert_false(conf_eval(c, "x\n", NULL, NULL, &origin, &err));
+	assert_string_equal(err.text, "\"x\\x0a\" is not an option");
+	assert_false(conf_eval(c, "lmtp_port", NULL, "a..b", &origin, &err));
+	assert_string_equal(err.text, "\"a..b\" is not a domain: a label is empty");
+	conf_unref(&c);
+}
+
+static void test_print_errors(void **state)
+{
+	struct errors errors = {0};
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	(void)state;
+	errors_add(&errors, ERROR_ERROR, "policy.json: x: wrong");
+	errors_add(&errors, ERROR_WARNING, "policy.json: y: odd");
+	conf_print_errors(&errors, out);
+	fclose(out);
+	assert_string_equal(text, "policy.json: x: wrong\nwarning: policy.json: y: odd\n");
+	free(text);
+	errors_free(&errors);
+}
+
+static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_conn_options),
+        cmocka_unit_test(test_diff),
+        cmocka_unit_test(test_strmap),
+        cmocka_unit_test(test_units),
+        cmocka_unit_test(test_eval_errors),
+        cmocka_unit_test(test_print_errors),
+};
+TEST_MAIN("conf_table", tests)
