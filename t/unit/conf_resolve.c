@@ -1,6 +1,7 @@
 /* Scopes and fallback: which value is in force where, and where it comes from */
 #include "config.h"
 #include "t/lib/test.h"
+#include "base/str.h"
 #include "conf/conf.h"
 
 static struct conf *load(const char *process, const char *policy)
@@ -254,7 +255,122 @@ static void test_bindings(void **state)
 	conf_unref(&c);
 }
 
+/*
+ * All 64 ways to have the option or not in the six containers, with the domain by name and by pattern, in a group and
+ * without one: the first in the documented order decides.
+ */
+enum layer { BINDING_DOMAIN, GROUP_DOMAIN, BINDING, GROUP, DOMAIN, GLOBAL, N_LAYERS };
+
+static void set_if(struct str *s, unsigned present, enum layer layer)
+{
+	if (present & (1u << layer))
+		str_printf(s, ", \"max_recipients_per_batch\": %u", 10 + layer);
+}
+
+static void add_domains(struct str *s, unsigned present, enum layer layer, bool pattern)
+{
+	str_printf(s, "\"domains\": { \"%s\": { \"comment\": 1", pattern ? "/^d\\\\.example$/" : "d.example");
+	set_if(s, present, layer);
+	str_add(s, " }, \"other.example\": { \"max_recipients_per_batch\": 99 } }");
+}
+
+static void add_binding(struct str *s, unsigned present, bool pattern)
+{
+	str_add(s, "\"bindings\": { \"b\": { \"bind_address\": \"192.0.2.2\"");
+	set_if(s, present, BINDING);
+	str_add(s, ", ");
+	add_domains(s, present, BINDING_DOMAIN, pattern);
+	str_add(s, " } }");
+}
+
+static void check_layers(unsigned present, bool pattern, bool grouped)
+{
+	struct str s;
+	struct conn_options o;
+	unsigned expected = present ? 10 + (unsigned)__builtin_ctz(present) : 100;
+
+	str_init(&s);
+	str_add(&s, "{ \"global\": { \"bind_address\": \"192.0.2.1\"");
+	set_if(&s, present, GLOBAL);
+	str_add(&s, " }, ");
+	add_domains(&s, present, DOMAIN, pattern);
+	str_printf(&s, ", \"binding_groups\": { \"%s\": { \"comment\": 1", grouped ? "g" : "default");
+	set_if(&s, present, GROUP);
+	str_add(&s, ", ");
+	add_domains(&s, present, GROUP_DOMAIN, pattern);
+	if (grouped) {
+		str_add(&s, ", ");
+		add_binding(&s, present, pattern);
+	}
+	str_add(&s, " } }");
+	if (!grouped) {
+		str_add(&s, ", ");
+		add_binding(&s, present, pattern);
+	}
+	str_add(&s, " }");
+	struct conf *c = load("{}", s.data);
+	conf_resolve(c, conf_binding_named(c, "b"), "d.example", &o, NULL, NULL);
+	assert_int_equal(o.max_recipients_per_batch, expected);
+	conf_unref(&c);
+	str_free(&s);
+}
+
+static void test_every_layer(void **state)
+{
+	(void)state;
+	for (unsigned present = 0; present < 1u << N_LAYERS; present++)
+		for (unsigned variant = 0; variant < 4; variant++)
+			check_layers(present, variant & 1, variant & 2);
+}
+
+/* Many bindings, domains and patterns: what is quadratic would be felt here. */
+static void test_many(void **state)
+{
+	enum { BINDINGS = 3000, MATCHES = 10 };
+	struct str s;
+	struct conn_options o;
+	char name[64];
+
+	(void)state;
+	str_init(&s);
+	str_add(&s, "{ \"bindings\": { \"default\": { \"bind_address\": \"192.0.2.1\" }");
+	for (unsigned i = 0; i < BINDINGS; i++) {
+		str_printf(&s,
+		        ", \"b%u\": { \"bind_address\": \"10.0.%u.%u\", \"match_domain\": [\"b%u.example\"",
+		        i, i >> 8, i & 255, i);
+		for (unsigned j = 1; j < MATCHES; j++)
+			str_printf(&s, ", \"d%u.b%u.example\"", j, i);
+		str_printf(&s, "], \"domains\": { \"gmail.com\": { \"lmtp_port\": %u } } }", i + 1);
+	}
+	str_add(&s, " }, \"domains\": { \"x.example\": {}");
+	for (unsigned i = 0; i < BINDINGS; i++)
+		str_printf(&s,
+		        ", \"d%u.example\": { \"max_deliveries_per_connection\": %u }, \"/^p%u\\\\./\": { "
+		        "\"idle_timeout\": %u }",
+		        i, i, i, i);
+	str_add(&s, " } }");
+	struct conf *c = load("{}", s.data);
+	str_free(&s);
+	assert_int_equal(conf_n_bindings(c), BINDINGS + 1);
+	for (unsigned i = 0; i < BINDINGS; i += 97) {
+		snprintf(name, sizeof(name), "b%u", i);
+		const struct conf_binding *b = conf_binding_named(c, name);
+		assert_int_equal(b->n_match_domain, MATCHES);
+		conf_resolve(c, b, "gmail.com", &o, NULL, NULL);
+		assert_int_equal(o.lmtp_port, i + 1);
+		snprintf(name, sizeof(name), "d%u.example", i);
+		conf_resolve(c, b, name, &o, NULL, NULL);
+		assert_int_equal(o.max_deliveries_per_connection, i);
+		snprintf(name, sizeof(name), "p%u.example", i);
+		conf_resolve(c, b, name, &o, NULL, NULL);
+		assert_int_equal(o.idle_timeout_s, i);
+	}
+	conf_unref(&c);
+}
+
 static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_layer),
+        cmocka_unit_test(test_many),
         cmocka_unit_test(test_chain),
         cmocka_unit_test(test_patterns),
         cmocka_unit_test(test_structs),
