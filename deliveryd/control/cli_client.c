@@ -1,0 +1,112 @@
+/*
+ * The HTTP client of the `bindpost` command: libcurl over the daemons' Unix sockets.
+ */
+#include <curl/curl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/sockspec.h"
+#include "control/cli.h"
+
+#define ANSWER_MAX ((size_t)64 << 20) /* bytes: a page of 500 rows is well under 1 MB */
+
+static size_t take_bytes(char *data, size_t size, size_t n, void *ctx)
+{
+	struct str *out = ctx;
+
+	str_add_mem(out, data, size * n);
+	return out->failed ? 0 : size * n;
+}
+
+static bool set_target(CURL *curl, const struct sockspec *spec, const char *path, struct str *url)
+{
+	char text[ADDR_TEXT_SIZE];
+
+	switch (spec->type) {
+	case SOCKSPEC_UNIX:
+		curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, spec->path);
+		str_printf(url, "http://localhost%s", path);
+		return true;
+	case SOCKSPEC_INET:
+		str_printf(url, "http://%s%s", addr_print_port(&spec->addr, text), path);
+		return true;
+	case SOCKSPEC_SYSTEMD:
+		break;
+	}
+	return false;
+}
+
+static CURLcode perform(const struct sockspec *spec, const char *method, const char *path, struct str *body, long *status,
+	char *why)
+{
+	CURL *curl = curl_easy_init();
+	CURLcode code = CURLE_FAILED_INIT;
+	struct str url;
+
+	if (!curl)
+		return code;
+	str_init(&url);
+	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
+	if (set_target(curl, spec, path, &url)) {
+		curl_easy_setopt(curl, CURLOPT_URL, url.data);
+		curl_easy_setopt(curl, CURLOPT_PROXY, "");
+		curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+		curl_easy_setopt(curl, CURLOPT_TIMEOUT, 120L);
+		curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
+		curl_easy_setopt(curl, CURLOPT_WRITEDATA, body);
+		if (strcmp(method, "POST") == 0)
+			curl_easy_setopt(curl, CURLOPT_POSTFIELDS, "");
+		code = curl_easy_perform(curl);
+		curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, status);
+	}
+	str_free(&url);
+	curl_easy_cleanup(curl);
+	return code;
+}
+
+static int judge(const struct str *body, long status, const char *spec, json_t **answer)
+{
+	json_error_t why;
+	json_t *root = json_loadb(body->data, body->len, 0, &why);
+	const char *said = json_string_value(json_object_get(root, "error"));
+
+	if (!root) {
+		fprintf(stderr, "bindpost: %s answered something that is not JSON (HTTP %ld)\n", spec, status);
+		return CLI_UNREACHABLE;
+	}
+	*answer = root;
+	if (status == 200)
+		return CLI_DONE;
+	if (said)
+		fprintf(stderr, "bindpost: %s\n", said);
+	return CLI_REFUSED;
+}
+
+int cli_request(struct cli *cli, const char *socket_spec, const char *method, const char *path, json_t **answer)
+{
+	char why[CURL_ERROR_SIZE] = "";
+	struct sockspec spec;
+	struct error err;
+	struct str body;
+	CURLcode code;
+	long status = 0;
+	int exit_code;
+
+	(void)cli;
+	*answer = NULL;
+	if (!sockspec_parse(socket_spec, &spec, &err)) {
+		fprintf(stderr, "bindpost: %s\n", err.text);
+		return CLI_USAGE;
+	}
+	str_init_max(&body, ANSWER_MAX);
+	code = perform(&spec, method, path, &body, &status, why);
+	if (code != CURLE_OK) {
+		fprintf(stderr, "bindpost: %s: %s; is the daemon running, and may you use its socket?\n", socket_spec,
+			*why ? why : curl_easy_strerror(code));
+		exit_code = CLI_UNREACHABLE;
+	} else {
+		exit_code = judge(&body, status, socket_spec, answer);
+	}
+	str_free(&body);
+	return exit_code;
+}

@@ -1,0 +1,143 @@
+/*
+ * The commands that need no daemon: they read the files.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "control/cli.h"
+#include "policy/policy.h"
+
+bool cli_socket(struct cli *cli, bool milter, struct str *spec, struct error *err)
+{
+	struct errors errors = {0};
+	struct conf *conf;
+	const struct sockspec *where;
+
+	if (cli->socket && !milter) {
+		str_add(spec, cli->socket);
+		return true;
+	}
+	conf = conf_load(cli->config_path, &errors);
+	if (!conf) {
+		error_set(err, "%s%s", errors.items[0].text,
+			errors.n > 1 ? " (and more: `bindpost check`); or name the socket with --socket" : "");
+		errors_free(&errors);
+		return false;
+	}
+	where = milter ? conf_process(conf)->milter_control : conf_process(conf)->control_listen;
+	if (where)
+		sockspec_print(where, spec);
+	else
+		error_set(err, "%s: %s.%s names no socket", cli->config_path, milter ? "milter" : "control",
+			milter ? "control" : "listen");
+	conf_unref(&conf);
+	errors_free(&errors);
+	return where != NULL;
+}
+
+static void check_json(const struct errors *errors)
+{
+	json_t *answer = json_object(), *bad = json_array(), *warnings = json_array();
+
+	for (size_t i = 0; i < errors->n; i++)
+		json_array_append_new(
+			errors->items[i].level == ERROR_WARNING ? warnings : bad, json_string(errors->items[i].text));
+	json_object_set_new(answer, "ok", json_boolean(errors->n_errors == 0));
+	json_object_set_new(answer, "errors", bad);
+	json_object_set_new(answer, "warnings", warnings);
+	json_dumpf(answer, stdout, JSON_INDENT(2));
+	putchar('\n');
+	json_decref(answer);
+}
+
+int cmd_check(struct cli *cli)
+{
+	const char *path = cli->argc ? cli->argv[0] : cli->config_path;
+	struct errors errors = {0};
+	struct policy *policy;
+	int code;
+
+	if (cli->argc > 1)
+		return cli_usage("check takes one file");
+	policy = policy_load(path, &errors);
+	code = policy ? CLI_DONE : CLI_REFUSED;
+	if (cli->json)
+		check_json(&errors);
+	else
+		conf_print_errors(&errors, stderr);
+	if (!cli->json && policy)
+		printf("%s: good: %zu bindings, %zu rules%s\n", path, conf_n_bindings(policy_conf(policy)),
+			conf_n_rules(policy_conf(policy)), errors.n ? " (with warnings)" : "");
+	policy_unref(&policy);
+	errors_free(&errors);
+	return code;
+}
+
+struct eval {
+	const char *option, *binding, *domain;
+};
+
+static int parse_eval(struct cli *cli, struct eval *e)
+{
+	if (cli->argc < 2 || strcmp(cli->argv[0], "eval") != 0)
+		return cli_usage("config: eval OPTION [--binding B] [--domain D]");
+	e->option = cli->argv[1];
+	e->binding = e->domain = NULL;
+	for (int i = 2; i < cli->argc; i++) {
+		const char *value;
+
+		if ((value = cli_option(cli, &i, "--binding")))
+			e->binding = value;
+		else if ((value = cli_option(cli, &i, "--domain")))
+			e->domain = value;
+		else
+			return cli_usage("config eval: unexpected \"%s\"", cli->argv[i]);
+	}
+	return CLI_DONE;
+}
+
+static int print_eval(struct cli *cli, const struct conf *conf, const struct eval *e)
+{
+	const struct conf_binding *binding = e->binding ? conf_binding_named(conf, e->binding) : NULL;
+	struct conf_origin origin;
+	struct error err;
+
+	if (e->binding && !binding) {
+		fprintf(stderr, "bindpost: there is no binding \"%s\"\n", e->binding);
+		return CLI_REFUSED;
+	}
+	if (!conf_eval(conf, e->option, binding, e->domain, &origin, &err)) {
+		fprintf(stderr, "bindpost: %s\n", err.text);
+		return CLI_REFUSED;
+	}
+	if (cli->json) {
+		json_t *answer = json_pack(
+			"{s:s, s:s, s:s}", "option", e->option, "value", origin.value, "origin", origin.where);
+
+		json_dumpf(answer, stdout, JSON_INDENT(2));
+		putchar('\n');
+		json_decref(answer);
+	} else {
+		printf("%s = %s\n    from %s\n", e->option, origin.value, origin.where);
+	}
+	return CLI_DONE;
+}
+
+int cmd_config(struct cli *cli)
+{
+	struct errors errors = {0};
+	struct conf *conf;
+	struct eval e;
+	int code = parse_eval(cli, &e);
+
+	if (code != CLI_DONE)
+		return code;
+	conf = conf_load(cli->config_path, &errors);
+	if (!conf)
+		conf_print_errors(&errors, stderr);
+	code = conf ? print_eval(cli, conf, &e) : CLI_REFUSED;
+	conf_unref(&conf);
+	errors_free(&errors);
+	return code;
+}

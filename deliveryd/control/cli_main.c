@@ -1,0 +1,121 @@
+/*
+ * bindpost - operates both daemons: looks, checks, reloads
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "config.h"
+#include "control/cli.h"
+
+#define DEFAULT_CONFIG SYSCONFDIR "/bindpost/bindpost.json"
+
+static const struct command {
+	const char *name, *arguments, *text;
+	int (*run)(struct cli *);
+} commands[] = {
+	{"check", "[FILE]", "check the configuration; says every error with file, path and remedy", cmd_check},
+	{"config", "eval OPTION [--binding B] [--domain D]", "an option's value and where it comes from", cmd_config},
+	{"summary", "", "totals: queues, connections, spool, rates", cmd_summary},
+	{"bindings", "[NAME]", "bindings with their addresses, queues, connections", cmd_bindings},
+	{"queues", "[--binding B] [--domain D] [--limit N]", "queues: binding, next hop, counts, limits", cmd_queues},
+	{"messages", "[--binding B] [--domain D] [--limit N]", "messages in the queues", cmd_messages},
+	{"message", "ID", "one message: envelope, deliveries, last replies", cmd_message},
+	{"connections", "[--binding B] [--limit N]", "outgoing connections", cmd_connections},
+	{"reload", "[--force]", "both daemons take the changed configuration, whole or not at all", cmd_reload},
+};
+
+static void print_help(FILE *out)
+{
+	fputs("usage: bindpost [-c FILE] [--socket SPEC] [--json] COMMAND ...\n\n", out);
+	for (size_t i = 0; i < array_len(commands); i++) {
+		fprintf(out, "  %s %s\n      %s\n", commands[i].name, commands[i].arguments, commands[i].text);
+	}
+	fputs("\n  -c FILE        configuration (" DEFAULT_CONFIG ")\n"
+	      "  --socket SPEC  deliveryd's control socket, e.g. unix:/run/bindpost/control.sock (from the configuration)\n"
+	      "  --json         answers as JSON, with the keys of the event log\n"
+	      "  -V             version\n\n"
+	      "exit: 0 done, 1 refused or errors found, 2 usage, 3 daemon not reachable\n",
+		out);
+}
+
+int cli_usage(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("bindpost: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputs("; `bindpost --help` lists the commands\n", stderr);
+	return CLI_USAGE;
+}
+
+const char *cli_option(struct cli *cli, int *i, const char *name)
+{
+	const char *word = cli->argv[*i];
+	size_t len = strlen(name);
+
+	if (strncmp(word, name, len) != 0)
+		return NULL;
+	if (word[len] == '=')
+		return word + len + 1;
+	if (word[len] == 0 && *i + 1 < cli->argc)
+		return cli->argv[++*i];
+	return NULL;
+}
+
+/* Takes the global options out of argv wherever they stand; what is left is the command and its arguments. */
+static int split(struct cli *cli, int argc, char **argv, char **rest, int *n_rest)
+{
+	struct cli all = {.argc = argc, .argv = argv};
+
+	for (int i = 1; i < argc; i++) {
+		const char *value;
+
+		if ((value = cli_option(&all, &i, "-c")) || (value = cli_option(&all, &i, "--config")))
+			cli->config_path = value;
+		else if ((value = cli_option(&all, &i, "--socket")))
+			cli->socket = value;
+		else if (strcmp(argv[i], "--json") == 0)
+			cli->json = true;
+		else if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
+			print_help(stdout);
+			return CLI_DONE;
+		} else if (strcmp(argv[i], "-V") == 0 || strcmp(argv[i], "--version") == 0) {
+			puts("bindpost " PACKAGE_VERSION);
+			return CLI_DONE;
+		} else {
+			rest[(*n_rest)++] = argv[i];
+		}
+	}
+	return -1;
+}
+
+int main(int argc, char **argv)
+{
+	struct cli cli = {.config_path = DEFAULT_CONFIG};
+	char **rest = mem_zalloc(sizeof(*rest) * ((size_t)argc + 1));
+	int n_rest = 0;
+	int code = split(&cli, argc, argv, rest, &n_rest);
+
+	if (code < 0 && n_rest == 0) {
+		print_help(stderr);
+		code = CLI_USAGE;
+	}
+	for (size_t i = 0; code < 0 && i < array_len(commands); i++) {
+		if (strcmp(rest[0], commands[i].name) != 0)
+			continue;
+		cli.argc = n_rest - 1;
+		cli.argv = rest + 1;
+		code = commands[i].run(&cli);
+	}
+	if (code < 0)
+		code = cli_usage("unknown command \"%s\"", rest[0]);
+	mem_free(&rest);
+	if (fflush(stdout) != 0 && code == CLI_DONE)
+		code = CLI_REFUSED;
+	return code;
+}

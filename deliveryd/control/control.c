@@ -1,0 +1,402 @@
+/*
+ * One evhttp per access class; a request becomes one question to the queue and one answer. A client that goes away
+ * while its question is under way leaves `request` NULL behind; the question itself always comes back and is freed.
+ */
+#include "control/control.h"
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <event2/http_struct.h>
+#include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "base/json_write.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/names.h"
+#include "queue/queue.h"
+
+#define CONTROL_TIMEOUT_S 30
+#define CONTROL_HEADERS_MAX (16 << 10)
+#define CONTROL_BODY_MAX (64 << 10)
+#define CONTROL_ROWS_MAX 500u
+
+struct access {
+	struct control *control;
+	enum control_access level;
+	struct evhttp *http;
+};
+
+struct control {
+	struct control_config conf;
+	struct access access[CONTROL_FULL + 1];
+	struct pending *pending; /* questions under way */
+};
+
+/* A question under way. */
+struct pending {
+	struct queue_ask ask;
+	struct evhttp_request *request; /* NULL once the client has gone */
+	struct pending *next, **link;
+};
+
+static void send_text(struct evhttp_request *req, int code, const char *type, const struct str *text)
+{
+	struct evbuffer *out = evbuffer_new();
+
+	evbuffer_add(out, text->data, text->len);
+	evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Type", type);
+	evhttp_send_reply(req, code, NULL, out);
+	evbuffer_free(out);
+}
+
+static void send_json(struct evhttp_request *req, int code, const struct str *json)
+{
+	send_text(req, code, "application/json", json);
+}
+
+static void send_error(struct evhttp_request *req, int code, const char *why)
+{
+	struct json_out j;
+	struct str text;
+
+	str_init(&text);
+	json_out_init(&j, &text);
+	jw_object(&j, NULL);
+	jw_str(&j, "error", why);
+	jw_end_object(&j);
+	str_add_char(&text, '\n');
+	send_json(req, code, &text);
+	str_free(&text);
+}
+
+/* --- questions to the queue ------------------------------------------------------------------------------- */
+
+static void pending_unlink(struct pending *p)
+{
+	if (!p->link)
+		return;
+	*p->link = p->next;
+	if (p->next)
+		p->next->link = p->link;
+	p->link = NULL;
+}
+
+static void client_gone(struct evhttp_connection *conn, void *arg)
+{
+	struct pending *p = arg;
+
+	(void)conn;
+	p->request = NULL;
+}
+
+static void forget_client(struct pending *p)
+{
+	if (p->request)
+		evhttp_connection_set_closecb(evhttp_request_get_connection(p->request), NULL, NULL);
+}
+
+static void take_answer(struct mail *mail)
+{
+	struct pending *p = container_of(mail, struct pending, ask.reply);
+
+	forget_client(p);
+	if (p->request) {
+		if (p->ask.found)
+			send_json(p->request, 200, &p->ask.json);
+		else
+			send_error(p->request, 404, "no such message, queue or binding");
+	}
+	pending_unlink(p);
+	str_free(&p->ask.json);
+	mem_free(&p);
+}
+
+static bool copy_filter(const char *value, char *out, size_t size)
+{
+	if (!value)
+		return true;
+	if (strlen(value) >= size)
+		return false;
+	strcpy(out, value);
+	return true;
+}
+
+static bool parse_number(const char *value, uint64_t *out)
+{
+	char *end;
+
+	if (!value)
+		return true;
+	if (*value < '0' || *value > '9')
+		return false;
+	*out = strtoull(value, &end, 10);
+	return *end == 0;
+}
+
+/* Only the filters we know; an unknown one is an error, so that a typing mistake does not select everything. */
+static const char *parse_filters(struct queue_ask *ask, struct evkeyvalq *query)
+{
+	static const char *const known[] = {"binding", "domain", "cursor", "limit"};
+	uint64_t limit = CONTROL_ROWS_MAX;
+	struct evkeyval *kv;
+
+	TAILQ_FOREACH(kv, query, next)
+	{
+		size_t i = 0;
+
+		while (i < array_len(known) && strcmp(kv->key, known[i]) != 0)
+			i++;
+		if (i == array_len(known))
+			return "unknown filter; known are binding, domain, cursor, limit";
+	}
+	if (!copy_filter(evhttp_find_header(query, "binding"), ask->binding, sizeof(ask->binding)))
+		return "binding: longer than any name";
+	if (!copy_filter(evhttp_find_header(query, "domain"), ask->domain, sizeof(ask->domain)))
+		return "domain: longer than any domain";
+	if (!parse_number(evhttp_find_header(query, "cursor"), &ask->cursor))
+		return "cursor: not a number";
+	if (!parse_number(evhttp_find_header(query, "limit"), &limit) || limit == 0)
+		return "limit: not a number above 0";
+	ask->limit = limit < CONTROL_ROWS_MAX ? (unsigned)limit : CONTROL_ROWS_MAX;
+	return NULL;
+}
+
+static void ask_queue(struct access *a, struct evhttp_request *req, enum queue_question question, uint64_t id,
+	struct evkeyvalq *query)
+{
+	struct control *c = a->control;
+	struct pending *p = mem_zalloc(sizeof(*p));
+	const char *wrong = parse_filters(&p->ask, query);
+
+	if (wrong) {
+		send_error(req, 400, wrong);
+		mem_free(&p);
+		return;
+	}
+	p->request = req;
+	p->next = c->pending;
+	p->link = &c->pending;
+	if (p->next)
+		p->next->link = &p->next;
+	c->pending = p;
+	p->ask.queue = c->conf.queue;
+	p->ask.question = question;
+	p->ask.id = id;
+	p->ask.reply_loop = c->conf.loop;
+	p->ask.reply.take = take_answer;
+	str_init(&p->ask.json);
+	evhttp_connection_set_closecb(evhttp_request_get_connection(req), client_gone, p);
+	queue_ask(&p->ask);
+}
+
+/* --- paths ------------------------------------------------------------------------------------------------- */
+
+static void get_metrics(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	struct str text;
+
+	(void)rest;
+	(void)query;
+	str_init(&text);
+	metrics_print(a->control->conf.metrics, &text);
+	send_text(req, 200, "text/plain; version=0.0.4", &text);
+	str_free(&text);
+}
+
+static void get_summary(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	(void)rest;
+	ask_queue(a, req, QUEUE_SUMMARY, 0, query);
+}
+
+static void get_queues(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	(void)rest;
+	ask_queue(a, req, QUEUE_QUEUES, 0, query);
+}
+
+static void get_bindings(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	(void)rest;
+	ask_queue(a, req, QUEUE_BINDINGS, 0, query);
+}
+
+static void get_messages(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	(void)rest;
+	ask_queue(a, req, QUEUE_MESSAGES, 0, query);
+}
+
+static void get_message(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	uint64_t id;
+
+	if (!id_parse(rest, &id))
+		send_error(req, 400, "a message id is 16 hexadecimal digits");
+	else
+		ask_queue(a, req, QUEUE_MESSAGE, id, query);
+}
+
+static void get_connections(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	(void)rest;
+	ask_queue(a, req, QUEUE_CONNECTIONS, 0, query);
+}
+
+static void get_status(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	struct str json;
+
+	(void)rest;
+	(void)query;
+	str_init(&json);
+	a->control->conf.status(a->control->conf.ctx, &json);
+	send_json(req, 200, &json);
+	str_free(&json);
+}
+
+static void post_reload(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	const char *step = evhttp_find_header(query, "step");
+	const char *force = evhttp_find_header(query, "force");
+	struct str json;
+	bool ok;
+
+	(void)rest;
+	str_init(&json);
+	ok = a->control->conf.reload(
+		a->control->conf.ctx, step ? step : "all", force && strcmp(force, "1") == 0, &json);
+	send_json(req, ok ? 200 : 409, &json);
+	str_free(&json);
+}
+
+static const struct path {
+	enum evhttp_cmd_type method;
+	enum control_access needs;
+	const char *path;
+	bool takes_rest; /* "/v1/messages/" + ID */
+	void (*answer)(struct access *, struct evhttp_request *, const char *rest, struct evkeyvalq *query);
+} paths[] = {
+	{EVHTTP_REQ_GET, CONTROL_METRICS, "/metrics", false, get_metrics},
+	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/summary", false, get_summary},
+	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/queues", false, get_queues},
+	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/bindings", false, get_bindings},
+	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages", false, get_messages},
+	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages/", true, get_message},
+	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/connections", false, get_connections},
+	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/status", false, get_status},
+	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/reload", false, post_reload},
+};
+
+static const struct path *find_path(const char *text, const char **rest)
+{
+	for (size_t i = 0; i < array_len(paths); i++) {
+		size_t len = strlen(paths[i].path);
+
+		if (strncmp(text, paths[i].path, len) != 0)
+			continue;
+		*rest = text + len;
+		if (paths[i].takes_rest ? **rest != 0 : **rest == 0)
+			return &paths[i];
+	}
+	return NULL;
+}
+
+static void on_request(struct evhttp_request *req, void *arg)
+{
+	struct access *a = arg;
+	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
+	const char *text = uri ? evhttp_uri_get_path(uri) : NULL, *query = uri ? evhttp_uri_get_query(uri) : NULL;
+	struct evkeyvalq params;
+	const struct path *p;
+	const char *rest;
+
+	if (!text) {
+		send_error(req, 400, "not a path");
+		return;
+	}
+	p = find_path(text, &rest);
+	if (!p || (p->needs > a->level && p->method == EVHTTP_REQ_GET)) {
+		send_error(req, 404, "no such path");
+		return;
+	}
+	if (p->needs > a->level) {
+		send_error(req, 403, "this listener only reads");
+		return;
+	}
+	if (evhttp_request_get_command(req) != p->method) {
+		send_error(req, 405, p->method == EVHTTP_REQ_GET ? "use GET" : "use POST");
+		return;
+	}
+	memset(&params, 0, sizeof(params));
+	TAILQ_INIT(&params);
+	if (query && evhttp_parse_query_str(query, &params) < 0)
+		send_error(req, 400, "the query after ? cannot be read");
+	else
+		p->answer(a, req, rest, &params);
+	evhttp_clear_headers(&params);
+}
+
+/* --- life -------------------------------------------------------------------------------------------------- */
+
+static void access_init(struct control *c, enum control_access level)
+{
+	struct access *a = &c->access[level];
+
+	a->control = c;
+	a->level = level;
+	a->http = evhttp_new(loop_base(c->conf.loop));
+	evhttp_set_timeout(a->http, CONTROL_TIMEOUT_S);
+	evhttp_set_max_headers_size(a->http, CONTROL_HEADERS_MAX);
+	evhttp_set_max_body_size(a->http, CONTROL_BODY_MAX);
+	evhttp_set_allowed_methods(a->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST);
+	evhttp_set_gencb(a->http, on_request, a);
+}
+
+struct control *control_new(const struct control_config *conf)
+{
+	struct control *c = mem_zalloc(sizeof(*c));
+
+	c->conf = *conf;
+	for (int level = CONTROL_METRICS; level <= CONTROL_FULL; level++)
+		access_init(c, (enum control_access)level);
+	return c;
+}
+
+bool control_listen(struct control *c, int fd, enum control_access level)
+{
+	struct evconnlistener *l = evconnlistener_new(loop_base(c->conf.loop), NULL, NULL,
+		LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+
+	if (!l)
+		return false;
+	if (!evhttp_bind_listener(c->access[level].http, l)) {
+		evconnlistener_free(l);
+		return false;
+	}
+	return true;
+}
+
+void control_free(struct control **p)
+{
+	struct control *c = *p;
+
+	*p = NULL;
+	if (!c)
+		return;
+	while (c->pending) {
+		struct pending *q = c->pending;
+
+		forget_client(q);
+		q->request = NULL;
+		pending_unlink(q);
+	}
+	for (int level = CONTROL_METRICS; level <= CONTROL_FULL; level++)
+		evhttp_free(c->access[level].http);
+	mem_free(&c);
+}
