@@ -1,0 +1,177 @@
+/*
+ * deliveryd - takes stamped mail over from the MTA, keeps it, delivers it from its binding's address
+ *
+ * The main thread only starts, waits for signals and stops; the roles run on threads of their own (daemon.c).
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/privilege.h"
+#include "config.h"
+#include "conf/conf.h"
+#include "daemon.h"
+
+#define DEFAULT_CONFIG SYSCONFDIR "/bindpost/bindpost.json"
+
+static int usage(FILE *out)
+{
+	fputs("usage: deliveryd [-c FILE] [-t] [-V]\n"
+	      "  -c FILE  configuration (" DEFAULT_CONFIG ")\n"
+	      "  -t       check the configuration and exit: 0 good, 1 errors\n"
+	      "  -V       version\n",
+		out);
+	return 2;
+}
+
+static void print_errors(const struct errors *errors)
+{
+	for (size_t i = 0; i < errors->n; i++)
+		if (errors->items[i].level == ERROR_WARNING)
+			log_warning("%s", errors->items[i].text);
+		else
+			log_error("%s", errors->items[i].text);
+}
+
+/* Sessions in both directions, segments, large bodies: as many descriptors as the system lets us have. */
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static void block_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGUSR1); /* our own: the spool's disk failed */
+	pthread_sigmask(SIG_BLOCK, set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+struct fatal {
+	pthread_t main_thread;
+	_Atomic bool failed;
+};
+
+static void on_fatal(void *ctx, const struct error *err)
+{
+	struct fatal *fatal = ctx;
+
+	log_error("%s; ending, so that nothing is accepted or delivered that cannot be recorded", err->text);
+	fatal->failed = true;
+	pthread_kill(fatal->main_thread, SIGUSR1);
+}
+
+static int serve(const char *config_path, struct policy *policy, struct daemon_sockets *sockets, const sigset_t *signals)
+{
+	struct fatal fatal = {.main_thread = pthread_self()};
+	struct error err;
+	struct daemon *daemon = daemon_start(config_path, policy, sockets, on_fatal, &fatal, &err);
+	int signal_number = 0;
+
+	if (!daemon) {
+		log_error("%s", err.text);
+		return 1;
+	}
+	sd_notify(0, "READY=1");
+	while (!fatal.failed) {
+		if (sigwait(signals, &signal_number) != 0)
+			continue;
+		if (signal_number == SIGHUP)
+			daemon_post_reload(daemon);
+		else
+			break;
+	}
+	sd_notify(0, "STOPPING=1");
+	if (fatal.failed) {
+		daemon_abandon(daemon);
+		return 1;
+	}
+	log_notice("stopping on signal %d", signal_number);
+	daemon_stop(&daemon);
+	return 0;
+}
+
+static bool prepare(const struct process_options *p, struct daemon_sockets *sockets, struct error *err)
+{
+	bool named = strcmp(p->user, "bindpost") != 0; /* the built-in one may be missing in a trial */
+
+	umask(0077);
+	raise_descriptors();
+	return privilege_prepare_dir(p->spool_path, 0700, p->user, named, err) &&
+	       privilege_prepare_parent(p->log_events, 0750, p->user, named, err) &&
+	       daemon_sockets_open(p, sockets, err) && privilege_drop(p->user, named, err);
+}
+
+static int run(const char *config_path, bool check_only)
+{
+	struct daemon_sockets sockets = {0};
+	struct errors errors = {0};
+	struct policy *policy = policy_load(config_path, &errors);
+	struct error err;
+	sigset_t signals;
+
+	print_errors(&errors);
+	errors_free(&errors);
+	if (!policy)
+		return 1;
+	if (check_only) {
+		policy_unref(&policy);
+		return 0;
+	}
+	block_signals(&signals);
+	if (!prepare(conf_process(policy_conf(policy)), &sockets, &err)) {
+		log_error("%s", err.text);
+		daemon_sockets_close(&sockets);
+		policy_unref(&policy);
+		return 1;
+	}
+	return serve(config_path, policy, &sockets, &signals);
+}
+
+int main(int argc, char **argv)
+{
+	const char *config_path = DEFAULT_CONFIG;
+	bool check_only = false;
+	int option;
+
+	log_init("deliveryd", LOG_LEVEL_INFO);
+	while ((option = getopt(argc, argv, "c:tVh")) != -1) {
+		switch (option) {
+		case 'c':
+			config_path = optarg;
+			break;
+		case 't':
+			check_only = true;
+			break;
+		case 'V':
+			puts("deliveryd " PACKAGE_VERSION);
+			return 0;
+		case 'h':
+			usage(stdout);
+			return 0;
+		default:
+			return usage(stderr);
+		}
+	}
+	if (optind < argc)
+		return usage(stderr);
+	return run(config_path, check_only);
+}
