@@ -1,11 +1,12 @@
 #include "t/lib/fake_body.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <string.h>
 #include "base/mem.h"
 
 struct body {
-	unsigned refs;
+	atomic_uint refs;
 	char *bytes;
 	size_t len, piece;
 	uint64_t claim, wait_at, fail_at;
@@ -23,13 +24,13 @@ struct body_cursor {
 };
 
 static struct body *in_spool;
-static unsigned cursors;
+static atomic_uint cursors;
 
 struct body *fake_body_new(const void *bytes, size_t len)
 {
 	struct body *b = mem_zalloc(sizeof(*b));
 
-	b->refs = 1;
+	atomic_init(&b->refs, 1);
 	b->bytes = mem_alloc(len + 1);
 	memcpy(b->bytes, bytes, len);
 	b->len = len;
@@ -80,7 +81,7 @@ unsigned fake_body_cursors(void)
 
 struct body *body_ref(struct body *b)
 {
-	b->refs++;
+	atomic_fetch_add(&b->refs, 1);
 	return b;
 }
 
@@ -89,7 +90,7 @@ void body_unref(struct body **pb)
 	struct body *b = *pb;
 
 	*pb = NULL;
-	if (!b || --b->refs > 0)
+	if (!b || atomic_fetch_sub(&b->refs, 1) > 1)
 		return;
 	assert(!b->cursor);
 	mem_free(&b->bytes);
