@@ -76,7 +76,8 @@ uint64_t spool_uncommitted_since_us(const struct spool *);     /* mono time of t
 enum spool_result { SPOOL_STORED, SPOOL_NO_SPACE, SPOOL_IO_ERROR };
 /*
  * Stores a message. When its batch is durable: first `queue_mail` (posted to queue_loop; skipped when not stored),
- * then `reply` (posted to reply_loop) with `result` set. The struct lives until both have been taken.
+ * then `reply` (posted to reply_loop) with `result` set. The struct lives until both have been taken. When it is not
+ * stored, the spool drops its reference and `message` is NULL in the reply; nothing of `results` is done.
  */
 struct spool_add {
 	struct mail mail; /* the spool's while under way */
@@ -86,10 +87,11 @@ struct spool_add {
 	struct loop *reply_loop; /* NULL = no reply wanted; then the queue_mail's taker frees the struct */
 	struct mail reply;
 	enum spool_result result;
-	atomic_uint refs; /* how many of the two are still to be taken: the last frees */
+	atomic_uint refs; /* set by the spool: how many of the two are still to be taken; the last frees */
 	/* Results that go into the same batch, behind this message: a DSN and the `done` of what it reports. */
 	struct spool_results *results; /* takes; may be NULL */
 	void *ctx;
+	struct pending_add *pending; /* the spool's */
 };
 void spool_add(struct spool *, struct spool_add *);
 
@@ -109,9 +111,11 @@ struct spool_state {
 	uint32_t n_open;
 };
 void spool_results_state(struct spool_results *, uint64_t id, uint32_t delivery, const struct spool_state *);
+/* The newest replaces all of those before it: NULL = as in the message. */
 void spool_results_move(struct spool_results *, uint64_t id, uint32_t delivery, const char *binding, const char *domain);
 void spool_results_setting(struct spool_results *, const char *key, const char *value /* NULL = removed */);
 size_t spool_results_count(const struct spool_results *);
+void spool_results_free(struct spool_results **); /* those never posted; NULL is fine */
 void spool_results_on_commit(struct spool_results *, struct loop *, struct mail *committed);
 void spool_results_post(struct spool *, struct spool_results **takes);
 
@@ -124,6 +128,7 @@ struct spool_load {
 	struct message *message; /* body NULL */
 	struct error error;
 	void *ctx;
+	struct spool *spool; /* the spool's */
 };
 void spool_load(struct spool *, struct spool_load *);
 

@@ -1,0 +1,265 @@
+#include "config.h"
+#include "spool/index.h"
+
+#include <assert.h>
+#include <string.h>
+#include "base/mem.h"
+
+#define INDEX_SLOTS_MIN 1024
+
+_Static_assert(sizeof(struct index_entry) <= 40, "a queued message costs little");
+
+void index_init(struct index *ix, void (*live)(void *ctx, const struct where *, bool more), void *ctx)
+{
+	*ix = (struct index){.live = live, .ctx = ctx};
+}
+
+static void entry_free(struct index_entry *e)
+{
+	if (!e->has_extra)
+		return;
+	mem_free(&e->extra->more);
+	mem_free(&e->extra);
+}
+
+void index_free(struct index *ix)
+{
+	for (size_t i = 0; i < ix->n_slots; i++)
+		if (ix->slots[i].id != 0)
+			entry_free(&ix->slots[i]);
+	mem_free(&ix->slots);
+	ix->n_slots = ix->n = 0;
+}
+
+/* ---- the table: linear probing, no tombstones ---- */
+
+static size_t slot_of(const struct index *ix, uint64_t id)
+{
+	/* ids follow the clock: the multiplication spreads them, the high bits are the good ones */
+	return (size_t)(((unsigned __int128)(id * 0x9e3779b97f4a7c15u) * ix->n_slots) >> 64);
+}
+
+static struct index_entry *slot_for(const struct index *ix, uint64_t id)
+{
+	size_t i = slot_of(ix, id);
+
+	while (ix->slots[i].id != 0 && ix->slots[i].id != id)
+		i = i + 1 < ix->n_slots ? i + 1 : 0;
+	return &ix->slots[i];
+}
+
+static void table_resize(struct index *ix, size_t n_slots)
+{
+	struct index_entry *old = ix->slots;
+	size_t n_old = ix->n_slots;
+
+	ix->slots = mem_zalloc(n_slots * sizeof(*ix->slots));
+	ix->n_slots = n_slots;
+	for (size_t i = 0; i < n_old; i++)
+		if (old[i].id != 0)
+			*slot_for(ix, old[i].id) = old[i];
+	mem_free(&old);
+}
+
+/* At most 5/6 full: the memory is for the messages, and a probe of some slots is cheap. */
+static void table_fit(struct index *ix)
+{
+	if (ix->n_slots == 0)
+		table_resize(ix, INDEX_SLOTS_MIN);
+	else if (ix->n >= ix->n_slots / 6 * 5)
+		table_resize(ix, ix->n_slots + ix->n_slots / 2);
+	else if (ix->n_slots > INDEX_SLOTS_MIN * 4 && ix->n < ix->n_slots / 8)
+		table_resize(ix, ix->n_slots / 4);
+}
+
+struct index_entry *index_find(const struct index *ix, uint64_t id)
+{
+	struct index_entry *e;
+
+	if (ix->n == 0 || id == 0)
+		return NULL;
+	e = slot_for(ix, id);
+	return e->id == id ? e : NULL;
+}
+
+/* Closes the gap, so that no search ends early: who would rather stand in the gap moves there. */
+static void slot_clear(struct index *ix, struct index_entry *e)
+{
+	size_t gap = (size_t)(e - ix->slots), i = gap;
+
+	for (;;) {
+		size_t home;
+
+		i = i + 1 < ix->n_slots ? i + 1 : 0;
+		if (ix->slots[i].id == 0)
+			break;
+		home = slot_of(ix, ix->slots[i].id);
+		if (gap <= i ? (home <= gap || home > i) : (home <= gap && home > i)) {
+			ix->slots[gap] = ix->slots[i];
+			gap = i;
+		}
+	}
+	memset(&ix->slots[gap], 0, sizeof(ix->slots[gap]));
+	ix->n--;
+}
+
+/* ---- entries ---- */
+
+static void live_more(struct index *ix, const struct where *w)
+{
+	if (w->segment != 0)
+		ix->live(ix->ctx, w, true);
+}
+
+static void live_less(struct index *ix, const struct where *w)
+{
+	if (w->segment != 0)
+		ix->live(ix->ctx, w, false);
+}
+
+static void replace(struct index *ix, struct where *place, const struct where *with)
+{
+	live_less(ix, place);
+	*place = *with;
+	live_more(ix, place);
+}
+
+static void forget_places(struct index *ix, struct index_entry *e)
+{
+	const struct where nowhere = {0};
+
+	live_less(ix, &e->at);
+	if (!e->has_extra) {
+		replace(ix, &e->state, &nowhere);
+		return;
+	}
+	for (uint32_t i = 0; i < e->extra->n_more; i++)
+		live_less(ix, &e->extra->more[i]);
+	mem_free(&e->extra->more);
+	e->extra->n_more = 0;
+	for (uint32_t i = 0; i < e->extra->n_deliveries; i++) {
+		replace(ix, &e->extra->d[i].state, &nowhere);
+		replace(ix, &e->extra->d[i].move, &nowhere);
+	}
+}
+
+static struct index_extra *need_extra(struct index_entry *e, uint32_t n_deliveries)
+{
+	struct index_extra *x;
+
+	if (e->has_extra)
+		return e->extra;
+	x = mem_zalloc(sizeof(*x) + n_deliveries * sizeof(x->d[0]));
+	x->n_deliveries = x->n_open = n_deliveries;
+	x->d[0].state = e->state;
+	e->has_extra = true;
+	e->extra = x;
+	return x;
+}
+
+struct index_entry *index_put(struct index *ix, uint64_t id, const struct index_version *v)
+{
+	struct index_entry *e;
+	struct index_extra *x;
+
+	assert(id != 0 && v->n_deliveries > 0);
+	table_fit(ix);
+	e = slot_for(ix, id);
+	if (e->id == id) {
+		forget_places(ix, e);
+	} else {
+		*e = (struct index_entry){.id = id};
+		ix->n++;
+	}
+	e->at = v->at;
+	live_more(ix, &e->at);
+	if (v->n_deliveries == 1 && v->n_more == 0 && v->body_file == 0 && !e->has_extra)
+		return e;
+	x = need_extra(e, v->n_deliveries);
+	assert(x->n_deliveries == v->n_deliveries);
+	x->body_file = v->body_file;
+	x->n_more = v->n_more;
+	if (v->n_more > 0) {
+		x->more = mem_array(NULL, v->n_more, sizeof(*x->more));
+		memcpy(x->more, v->more, v->n_more * sizeof(*x->more));
+	}
+	for (uint32_t i = 0; i < v->n_more; i++)
+		live_more(ix, &x->more[i]);
+	return e;
+}
+
+void index_state(struct index *ix, struct index_entry *e, uint32_t delivery, const struct where *w)
+{
+	assert(delivery < index_deliveries(e));
+	replace(ix, e->has_extra ? &e->extra->d[delivery].state : &e->state, w);
+}
+
+void index_move(struct index *ix, struct index_entry *e, uint32_t delivery, const struct where *w)
+{
+	assert(delivery < index_deliveries(e));
+	replace(ix, &need_extra(e, 1)->d[delivery].move, w);
+}
+
+bool index_done(struct index *ix, struct index_entry *e, uint32_t delivery)
+{
+	const struct where nowhere = {0};
+	struct index_delivery *d;
+
+	assert(delivery < index_deliveries(e));
+	if (!e->has_extra)
+		return true;
+	d = &e->extra->d[delivery];
+	if (d->done)
+		return false;
+	d->done = true;
+	replace(ix, &d->state, &nowhere);
+	replace(ix, &d->move, &nowhere);
+	return --e->extra->n_open == 0;
+}
+
+bool index_is_done(const struct index_entry *e, uint32_t delivery)
+{
+	return e->has_extra && e->extra->d[delivery].done;
+}
+
+void index_remove(struct index *ix, struct index_entry *e)
+{
+	forget_places(ix, e);
+	entry_free(e);
+	slot_clear(ix, e);
+}
+
+uint32_t index_deliveries(const struct index_entry *e)
+{
+	return e->has_extra ? e->extra->n_deliveries : 1;
+}
+
+uint64_t index_body_file(const struct index_entry *e)
+{
+	return e->has_extra ? e->extra->body_file : 0;
+}
+
+uint32_t index_more(const struct index_entry *e, const struct where **more)
+{
+	*more = e->has_extra ? e->extra->more : NULL;
+	return e->has_extra ? e->extra->n_more : 0;
+}
+
+struct where index_newest_state(const struct index_entry *e, uint32_t delivery)
+{
+	return e->has_extra ? e->extra->d[delivery].state : e->state;
+}
+
+struct where index_newest_move(const struct index_entry *e, uint32_t delivery)
+{
+	return e->has_extra ? e->extra->d[delivery].move : (struct where){0};
+}
+
+bool index_sweep(const struct index *ix, size_t *at, size_t n,
+        void (*each)(void *ctx, const struct index_entry *), void *ctx)
+{
+	for (; n > 0 && *at < ix->n_slots; n--, (*at)++)
+		if (ix->slots[*at].id != 0)
+			each(ctx, &ix->slots[*at]);
+	return *at < ix->n_slots;
+}

@@ -1,0 +1,207 @@
+/*
+ * spool_int - what the spool's files share
+ *
+ * Threads    Fields belong to the spool loop (before it runs: to spool_open() and spool_replay()), except those that
+ *            say otherwise. Disk workers get copies of what they need, and pinned segments' descriptors.
+ */
+#ifndef SPOOL_SPOOL_INT_H
+#define SPOOL_SPOOL_INT_H
+
+#include <stdatomic.h>
+#include "base/mem.h"
+#include "spool/batch.h"
+#include "spool/chunk.h"
+#include "spool/disk_io.h"
+#include "spool/format.h"
+#include "spool/index.h"
+#include "spool/record.h"
+#include "spool/settings.h"
+#include "spool/spool.h"
+#include "spool/version.h"
+
+/* ---- segments ---- */
+
+struct segment {
+	uint64_t number, nonce, size;
+	uint64_t first_sequence, next_sequence; /* of its first batch; behind its last */
+	uint64_t end;                           /* bytes that count */
+	uint64_t live;                          /* bytes of records that still matter */
+	uint32_t seed, record_max;
+	unsigned pins; /* reads under way */
+	int fd;
+	bool damaged;      /* a copy is set aside: the file is not reused */
+	bool idx_complete; /* idx has all of it */
+	bool unreadable;   /* the cleaner met EIO: it stays */
+	struct str idx;    /* what the .idx file will say; empty once written */
+};
+
+/* All segments that are not freed, oldest first, without gaps but for NULLs (unborn, or set aside at start). */
+struct segments {
+	struct segment **list;
+	uint64_t first; /* number of list[0] */
+	size_t n, size;
+};
+
+/* Pre-written, synced files that may become a segment. The last STOCK_BALLAST are for results and the cleaner. */
+#define STOCK_BALLAST 2u
+#define STOCK_WANTED 4u
+#define STOCK_MAX 16u
+struct stock {
+	uint64_t spares[STOCK_MAX];
+	unsigned n;
+	unsigned coming;    /* segments being recycled, spares being made */
+	uint64_t next_name; /* for new-N, spare-N */
+	bool making;        /* a worker pre-writes one */
+	bool no_space;      /* the last one could not be made */
+	bool no_space_told; /* logged, until one could */
+};
+
+/* ---- requests waiting ---- */
+
+struct pending_add {
+	struct pending_add *next;
+	struct spool *spool;
+	struct spool_add *request;
+	struct version version;
+	uint16_t held; /* parts that count as living before the whole does */
+	bool bad;      /* cannot be encoded */
+};
+
+struct spool_results {
+	struct mail mail;
+	struct spool_results *next;
+	struct spool *spool;
+	struct str bytes; /* records, not sealed */
+	size_t written;   /* of these bytes, in batches already */
+	size_t count;
+	uint64_t posted_us;
+	struct loop *commit_loop; /* NULL = nobody waits */
+	struct mail *committed;
+};
+
+struct spool {
+	/* set at open, then read by any thread */
+	struct spool_config cfg;
+	struct disk_io *io;
+	char *path; /* owns */
+	int dir, bodies_dir;
+	uint32_t record_max, batch_max;
+	uint64_t inline_max;
+	struct chunks *chunks;
+	struct loop *loop; /* NULL until spool_start() */
+
+	/* any thread */
+	_Atomic uint64_t last_id;
+	_Atomic uint64_t uncommitted, uncommitted_since_us;
+	_Atomic uint64_t reserved_bytes;
+	_Atomic uint64_t free_bytes; /* as last asked */
+	_Atomic int health;
+
+	/* the spool loop's */
+	struct segments segments;
+	struct segment *current;
+	uint64_t sequence;      /* of the next batch */
+	uint64_t number_floor;  /* next segment's number at least */
+	uint64_t oldest_stated; /* in a head that is synced: what is older may go */
+	struct stock stock;
+	struct index index;
+	struct settings settings;
+	uint64_t live_bytes;
+	struct batch batch;
+	struct pending_add *adds, **adds_tail;
+	struct spool_results *results, **results_tail;
+	size_t results_bytes;
+	bool results_due;
+	struct timer results_timer, second_timer;
+	struct mail again; /* another batch waits */
+	bool again_posted, in_replay;
+	bool closing; /* loops may be gone: nothing is posted any more */
+	bool failed, low_space;
+	unsigned jobs;           /* of the stock, under way */
+	struct cleaner *cleaner; /* clean.c's */
+	struct start *start;     /* until replay is done */
+	struct spool_metrics {
+		metric *batches, *bytes, *messages, *records, *syncs_us, *segments, *spares, *live, *indexed,
+		        *damaged, *copied, *refused, *pending, *free_space, *health;
+	} m;
+};
+
+/* ---- segment.c ---- */
+struct segment *segment_get(const struct spool *, uint64_t number); /* NULL: not there */
+struct segment *segment_add(struct spool *, const struct segment_head *, int takes_fd);
+struct segment *segment_oldest(const struct spool *);
+uint64_t segment_oldest_needed(const struct spool *); /* the first in which something lives, or the current */
+unsigned segment_count(const struct spool *);
+void segment_live(void *spool, const struct where *, bool more); /* index.live */
+void segment_drop(struct spool *, struct segment *);             /* out of the list; closes and frees it */
+enum roll { ROLL_OK, ROLL_NO_SPARE, ROLL_FATAL };
+enum roll segment_roll(struct spool *, unsigned leave, struct error *); /* takes a spare, leaving so many */
+void segments_free(struct spool *);
+static inline bool where_equal(const struct where *a, const struct where *b)
+{
+	return a->segment == b->segment && a->offset == b->offset && a->length == b->length;
+}
+
+/* ---- stock.c ---- */
+bool stock_make(struct spool *, uint64_t name, struct error *, int *error_number); /* blocks; any thread */
+void stock_tend(struct spool *); /* has what is missing made, frees what is dead, unlinks what is too much */
+void stock_add(struct spool *, uint64_t name);
+void space_look(struct spool *); /* free space, health */
+void health_update(struct spool *);
+
+/* ---- commit.c ---- */
+void commit_init(struct spool *);
+void commit_free(struct spool *);
+void commit_turn_end(void *spool);
+bool commit_flush(struct spool *);                     /* all that waits, now: false when it failed */
+void spool_fail(struct spool *, const struct error *); /* the end: once */
+void commit_again(struct spool *);                     /* another turn */
+bool commit_statement(struct spool *); /* a batch that only states the oldest segment needed */
+
+/* ---- clean.c ---- */
+struct copy {
+	struct copy *next;
+	struct version version; /* encoded as of now */
+	uint16_t held;
+};
+void clean_init(struct spool *);
+void clean_free(struct spool *);
+void clean_tend(struct spool *); /* after each commit and each second */
+bool clean_has_copies(const struct spool *);
+/* The copy after this one (NULL: the first) that still holds, encoded as of now; NULL if there is none. */
+struct copy *clean_next(struct spool *, struct copy *after);
+void clean_copied(struct spool *, struct copy *);   /* its sync succeeded, the index knows */
+void clean_put_back(struct spool *, struct copy *); /* did not get through: encoded anew next time */
+
+/* ---- results.c ---- */
+void results_apply(struct spool *, const uint8_t *bytes, size_t n, uint32_t segment, uint32_t offset);
+
+/* ---- idx.c ---- */
+void idx_add_record(struct segment *, uint32_t offset, const uint8_t *head_and_meta, size_t n);
+void idx_add_records(
+        struct segment *, uint32_t offset, const uint8_t *records, size_t n); /* without bodies */
+void idx_seal(struct spool *, struct segment *);      /* has the file written by a worker */
+void idx_write_now(struct spool *, struct segment *); /* blocks */
+/* The file's head, and its entries (each offset u32, record's head and meta); false: none, or not whole */
+bool idx_read(struct spool *, uint64_t number, struct segment_head *, uint64_t *next_sequence, uint64_t *end,
+        uint8_t **entries, size_t *n);
+
+/* ---- read.c ---- */
+struct fetch; /* records read by a worker, for the spool loop */
+struct fetch *fetch_new(struct spool *, void (*done)(void *ctx, struct fetch *), void *ctx);
+/* Pins its segment. Its number for fetch_record(). */
+size_t fetch_add(struct fetch *, uint64_t id, const struct where *);
+size_t fetch_bytes(const struct fetch *); /* so far */
+void fetch_start(struct fetch *);         /* done() on the spool loop; the fetch stays until fetch_free() */
+enum fetch_result { FETCH_OK, FETCH_DAMAGED, FETCH_BODY_DAMAGED, FETCH_ERROR /* of the disk: not damage */ };
+enum fetch_result fetch_record(const struct fetch *, size_t i, struct record *);
+int fetch_error(const struct fetch *, size_t i); /* errno */
+void fetch_free(struct fetch **);
+void segment_unpin(struct spool *, uint64_t number);
+
+/* ---- body_file.c ---- */
+void body_file_unlink(struct spool *, uint64_t number);
+/* From any loop: the spool is to stop. */
+void spool_fail_from(struct spool *, const struct error *);
+
+#endif

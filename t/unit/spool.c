@@ -1,0 +1,230 @@
+#include "config.h"
+#include "t/lib/test.h"
+
+#include "t/lib/spool_rig.h"
+
+#define SMALL ((uint64_t)64 * 1024)
+
+struct fixture {
+	char *path;
+	struct rig rig;
+};
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	f->path = test_folder_new();
+	rig_init(&f->rig, f->path, NULL, SMALL);
+	*state = f;
+	return rig_open(&f->rig) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	rig_free(&f->rig);
+	test_folder_remove(&f->path);
+	free(f);
+	return 0;
+}
+
+static void reopen(struct rig *rig)
+{
+	rig_close(rig);
+	assert_true(rig_open(rig));
+}
+
+static const struct rig_message plain = {.n_deliveries = 1, .n_recipients = 1, .body = 1000};
+
+static void test_stored_and_found_again(void **state)
+{
+	struct rig *rig = &((struct fixture *)*state)->rig;
+	uint64_t id = rig_store(rig, &plain);
+	const struct rig_live *l;
+
+	assert_true(id != 0);
+	assert_true(rig_body_ok(rig, id, plain.body));
+	reopen(rig);
+	assert_int_equal(rig->n_live, 1);
+	l = rig_find(rig, id);
+	assert_non_null(l);
+	assert_int_equal(l->body_size, plain.body);
+	assert_int_equal(l->n_deliveries, 1);
+	assert_int_equal(l->deliveries[0].attempts, 0);
+	assert_null(l->deliveries[0].open);
+	assert_true(rig_body_ok(rig, id, plain.body));
+}
+
+static void test_done_does_not_come_back(void **state)
+{
+	struct rig *rig = &((struct fixture *)*state)->rig;
+	uint64_t a = rig_store(rig, &plain), b = rig_store(rig, &plain);
+	size_t n;
+
+	rig_done(rig, a, 0);
+	assert_null(rig_read(rig, a, 0, &n));
+	reopen(rig);
+	assert_int_equal(rig->n_live, 1);
+	assert_null(rig_find(rig, a));
+	assert_non_null(rig_find(rig, b));
+	rig_done(rig, b, 0);
+	reopen(rig);
+	assert_int_equal(rig->n_live, 0);
+}
+
+static void test_newest_state_wins(void **state)
+{
+	struct rig *rig = &((struct fixture *)*state)->rig;
+	uint64_t id = rig_store(rig, &plain);
+	char longest[3000];
+	const struct rig_live *l;
+
+	memset(longest, 'x', sizeof(longest));
+	longest[sizeof(longest) - 1] = '\0';
+	rig_state(rig, id, 0, 1, "451 4.7.1 later");
+	rig_state(rig, id, 0, 2, longest);
+	reopen(rig);
+	l = rig_find(rig, id);
+	assert_non_null(l);
+	assert_int_equal(l->deliveries[0].attempts, 2);
+	assert_int_equal(strlen(l->deliveries[0].reply), 1024);
+	rig_state(rig, id, 0, 3, NULL);
+	reopen(rig);
+	l = rig_find(rig, id);
+	assert_int_equal(l->deliveries[0].attempts, 3);
+	assert_null(l->deliveries[0].reply);
+}
+
+static void test_deliveries_are_told_apart(void **state)
+{
+	struct rig *rig = &((struct fixture *)*state)->rig;
+	const struct rig_message three = {
+	        .n_deliveries = 3, .n_recipients = 5, .body = 100, .has_envid = true};
+	const uint32_t open[] = {0, 4};
+	uint64_t id = rig_store(rig, &three);
+	struct spool_results *r = spool_results_new();
+	const struct rig_live *l;
+
+	spool_results_done(r, id, 1);
+	spool_results_state(
+	        r, id, 2, &(struct spool_state){.attempts = 7, .held = true, .open = open, .n_open = 2});
+	spool_results_move(r, id, 2, "other", "moved.example");
+	spool_results_done(r, id, 9); /* has no such delivery: ignored */
+	rig_commit(rig, r);
+	reopen(rig);
+	l = rig_find(rig, id);
+	assert_non_null(l);
+	assert_int_equal(l->n_all, 3);
+	assert_int_equal(l->n_deliveries, 2);
+	assert_int_equal(l->deliveries[0].index, 0);
+	assert_int_equal(l->deliveries[1].index, 2);
+	assert_int_equal(l->deliveries[1].attempts, 7);
+	assert_true(l->deliveries[1].held);
+	assert_int_equal(l->deliveries[1].n_open, 2);
+	assert_int_equal(l->deliveries[1].open[1], 4);
+	assert_string_equal(l->deliveries[1].binding, "other");
+	assert_string_equal(l->deliveries[1].domain, "moved.example");
+	rig_done(rig, id, 0);
+	rig_done(rig, id, 2);
+	reopen(rig);
+	assert_int_equal(rig->n_live, 0);
+}
+
+static void test_settings(void **state)
+{
+	struct rig *rig = &((struct fixture *)*state)->rig;
+	struct spool_results *r = spool_results_new();
+
+	spool_results_setting(r, "suspend/acme", "until=5");
+	spool_results_setting(r, "suspend/other", "x");
+	spool_results_setting(r, "suspend/acme", "until=9");
+	spool_results_setting(r, "suspend/other", NULL);
+	rig_commit(rig, r);
+	reopen(rig);
+	assert_int_equal(rig->n_settings, 1);
+	assert_string_equal(rig_setting(rig, "suspend/acme"), "until=9");
+}
+
+static void test_long_recipient_list(void **state)
+{
+	struct rig *rig = &((struct fixture *)*state)->rig;
+	const struct rig_message many = {.n_deliveries = 2, .n_recipients = 3000, .body = 2000};
+	uint64_t before = rig_store(rig, &plain), id = rig_store(rig, &many), after = rig_store(rig, &plain);
+
+	assert_true(before != 0 && id != 0 && after != 0);
+	assert_true(rig_body_ok(rig, id, many.body));
+	reopen(rig);
+	assert_int_equal(rig->n_live, 3);
+	assert_non_null(rig_find(rig, id));
+	assert_int_equal(rig_find(rig, id)->n_recipients[1], 3000);
+	assert_true(rig_body_ok(rig, id, many.body));
+	rig_done(rig, id, 0);
+	rig_done(rig, id, 1);
+	reopen(rig);
+	assert_int_equal(rig->n_live, 2);
+}
+
+static void test_many_segments(void **state)
+{
+	struct rig *rig = &((struct fixture *)*state)->rig;
+	const struct rig_message m = {.n_deliveries = 1, .n_recipients = 2, .body = 3000};
+	uint64_t ids[200];
+
+	for (size_t i = 0; i < 200; i++) {
+		ids[i] = rig_store(rig, &m);
+		assert_true(ids[i] != 0);
+		if (i % 2 == 1)
+			rig_done(rig, ids[i], 0);
+	}
+	for (int round = 0; round < 3; round++) {
+		reopen(rig);
+		assert_int_equal(rig->n_live, 100);
+		for (size_t i = 0; i < 200; i += 2) {
+			assert_int_equal(rig->live[i / 2].id, ids[i]); /* oldest first */
+			assert_true(rig_body_ok(rig, ids[i], m.body));
+		}
+	}
+}
+
+static void test_large_body(void **state)
+{
+	struct rig *rig = &((struct fixture *)*state)->rig;
+	const struct rig_message large = {.n_deliveries = 1, .n_recipients = 1, .body = 300 * 1000};
+	uint64_t id = rig_store(rig, &large);
+	size_t n;
+	uint8_t *part, *whole = malloc(large.body);
+
+	assert_true(id != 0);
+	assert_int_equal(spool_pending_bytes(rig->spool), 0);
+	reopen(rig);
+	assert_true(rig_body_ok(rig, id, large.body));
+	rig_body(id, large.body, whole);
+	for (uint64_t from = 0; from <= large.body; from += 12345) {
+		part = rig_read(rig, id, from, &n);
+		assert_non_null(part);
+		assert_int_equal(n, large.body - from);
+		assert_memory_equal(part, whole + from, n);
+		mem_free(&part);
+	}
+	free(whole);
+	rig_done(rig, id, 0);
+	reopen(rig);
+	assert_int_equal(rig->n_live, 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+static const struct CMUnitTest tests[] = {
+        TEST(test_stored_and_found_again),
+        TEST(test_done_does_not_come_back),
+        TEST(test_newest_state_wins),
+        TEST(test_deliveries_are_told_apart),
+        TEST(test_settings),
+        TEST(test_long_recipient_list),
+        TEST(test_many_segments),
+        TEST(test_large_body),
+};
+
+TEST_MAIN("spool", tests)
