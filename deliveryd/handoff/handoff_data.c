@@ -258,7 +258,7 @@ static void end_of_data(struct handoff_session *s)
 	struct body_writer *writer;
 	bool stored = transaction_decide(&s->t, s->protocol != PROTOCOL_LMTP);
 
-	if (s->t.header.n_stamps == 0)
+	if (s->t.unstamped)
 		metric_add(s->handoff->metrics.unstamped, 1);
 	if (s->t.stamp_reason != STAMP_OK)
 		metric_add(s->handoff->metrics.bad_stamp[s->t.stamp_reason], 1);

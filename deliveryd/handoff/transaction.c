@@ -268,7 +268,6 @@ bool transaction_decide(struct transaction *t, bool all_or_none)
 	        .sender = t->message->sender,
 	        .id = t->message->id,
 	        .wall_us = t->message->received_wall_us,
-	        .size = t->scan.size - t->header.cut,
 	};
 	enum reply verdict = message_verdict(t);
 	struct decision decision;
@@ -276,6 +275,7 @@ bool transaction_decide(struct transaction *t, bool all_or_none)
 	t->stamp_reason = STAMP_OK;
 	t->n_taken = 0;
 	if (verdict == REPLY_NONE) {
+		t->unstamped = t->header.n_stamps == 0;
 		in.size = t->scan.size - t->header.cut;
 		verdict = decide_message(&in, &decision, &t->stamp_reason);
 	}

@@ -41,6 +41,7 @@ struct transaction {
 	uint32_t trace_size;
 	char *own_token; /* owns; what our Received fields contain */
 	enum stamp_reason stamp_reason;
+	bool unstamped; /* it was asked for, and there was none */
 	struct deliveries deliveries;
 	unsigned n_taken; /* recipients whose verdict is REPLY_NONE */
 };

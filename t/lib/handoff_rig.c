@@ -39,13 +39,14 @@ static struct policy *load(const char *bindpost_json, const char *policy_json)
 	return policy;
 }
 
-bool rig_configure(struct rig *rig, const char *bindpost_json, const char *policy_json)
+bool rig_configure(
+        struct rig *rig, const char *bindpost_json, const char *policy_json, struct stamp_keys *takes)
 {
 	struct policy *policy = load(bindpost_json, policy_json);
 
 	if (!policy)
 		return false;
-	policy_cell_set(rig->shared.policy, policy, NULL);
+	policy_cell_set(rig->shared.policy, policy, takes);
 	return true;
 }
 

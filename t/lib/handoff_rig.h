@@ -28,11 +28,12 @@ struct rig_client {
 	bool closed;     /* it closed the connection */
 };
 
-/* bindpost_json: NULL = rig's own. policy_json: NULL = bindings acme, beta, group shared. keys may be NULL. */
+/* bindpost_json: NULL = rig's own. policy_json: NULL = bindings acme, beta, group shared. */
 void rig_init(struct rig *, const char *bindpost_json, const char *policy_json);
 void rig_free(struct rig *); /* asserts that nothing was left behind */
 /* The configuration becomes this one; false when it has errors (printed). */
-bool rig_configure(struct rig *, const char *bindpost_json, const char *policy_json);
+bool rig_configure(
+        struct rig *, const char *bindpost_json, const char *policy_json, struct stamp_keys *takes);
 
 void rig_connect(struct rig *, struct rig_client *);
 /* As if from this address; "" = Unix socket */
