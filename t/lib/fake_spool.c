@@ -151,37 +151,6 @@ void body_writer_finish(
 	spool->held = h;
 }
 
-/* --- messages: only where the spool's own are not linked ---------------------------------------------------- */
-
-__attribute__((weak)) struct message *message_new(void)
-{
-	struct pool *pool = pool_new(1024);
-	struct message *m = pool_alloc(pool, sizeof(*m));
-
-	m->pool = pool;
-	atomic_init(&m->refs, 1);
-	return m;
-}
-
-__attribute__((weak)) struct message *message_ref(struct message *m)
-{
-	atomic_fetch_add(&m->refs, 1);
-	return m;
-}
-
-__attribute__((weak)) void message_unref(struct message **p)
-{
-	struct message *m = *p;
-	struct pool *pool;
-
-	*p = NULL;
-	if (!m || atomic_fetch_sub(&m->refs, 1) != 1)
-		return;
-	body_unref(&m->body);
-	pool = m->pool;
-	pool_free(&pool);
-}
-
 /* --- the spool ---------------------------------------------------------------------------------------------- */
 
 uint64_t spool_new_id(struct spool *spool)
