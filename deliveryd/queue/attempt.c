@@ -80,14 +80,16 @@ struct choice {
 	struct addr source;
 	bool any_source;
 	struct host_limit *host[2];
-	struct limit *saturated; /* a host's: waits for it */
-	uint64_t recover_us;     /* shortest recovery of those that failed; 0 = none failed */
-	bool probing;            /* an address on probation has its one session under way */
+	const struct limit *woken;        /* the limit whose turn it is to serve us */
+	struct limit *saturated[WAITERS]; /* hosts': waits for them */
+	unsigned n_saturated;
+	uint64_t recover_us; /* shortest recovery of those that failed; 0 = none failed */
+	bool probing;        /* an address on probation has its one session under way */
 	bool source_down, family_missing;
 	int down_family;
 };
 
-/* A host's limits; false and c->saturated when one is full. */
+/* A host's limits; false when one is full. */
 static bool host_room(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
 {
 	struct queue *q = hq->q;
@@ -103,8 +105,9 @@ static bool host_room(struct hop_queue *hq, const struct route_addr *a, struct c
 		c->host[1] = host_limit_get(q, NO_BINDING, a->mx, limits.scope_max_outbound_connections);
 	for (int i = 0; i < 2; i++) {
 		struct limit *l = c->host[i] ? &c->host[i]->limit : NULL;
-		if (l && (!limit_has_room(l) || (l->n_waiting && hq->traffic->waiter.at != l))) {
-			c->saturated = l;
+		if (l && (!limit_has_room(l) || (l->n_waiting && l != c->woken))) {
+			if (c->n_saturated < WAITERS)
+				c->saturated[c->n_saturated++] = l;
 			return false;
 		}
 	}
@@ -152,11 +155,11 @@ static bool usable(struct hop_queue *hq, const struct route_addr *a, struct choi
 }
 
 /* Level by level; equals take turns. */
-static void choose(struct hop_queue *hq, struct choice *c)
+static void choose(struct hop_queue *hq, const struct limit *woken, struct choice *c)
 {
 	struct traffic *t = hq->traffic;
 	const struct route *r = t->route;
-	*c = (struct choice){0};
+	*c = (struct choice){.woken = woken};
 	for (unsigned from = 0, to; from < r->n; from = to) {
 		for (to = from; to < r->n && r->addrs[to].preference == r->addrs[from].preference; to++)
 			;
@@ -229,8 +232,9 @@ static void none_usable(struct hop_queue *hq, const struct choice *c)
 	struct traffic *t = hq->traffic;
 	if (c->probing)
 		return; /* its end brings us back */
-	if (c->saturated) {
-		waiter_wait(&t->waiter, c->saturated);
+	if (c->n_saturated) {
+		for (unsigned i = 0; i < c->n_saturated; i++)
+			traffic_wait(t, c->saturated[i]);
 		if (c->recover_us)
 			timer_arm(hq->q->loop, &t->backoff, c->recover_us);
 		return;
@@ -341,14 +345,13 @@ static unsigned wanted_limits(struct hop_queue *hq, const struct choice *c, stru
 
 static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 {
-	struct queue *q = hq->q;
 	struct traffic *t = hq->traffic;
 	struct limit *wanted[LEASES_MAX], *full;
 	struct choice c;
 	if (hq->n[DELIVERY_READY] == 0 || t->n_conns - t->n_leaving >= goal(hq) ||
 	        t->n_opening >= hq->n[DELIVERY_READY] || (!t->proven && t->n_opening >= UNPROVEN_MAX))
 		return ENOUGH;
-	choose(hq, &c);
+	choose(hq, woken, &c);
 	if (!c.addr) {
 		none_usable(hq, &c);
 		return ENOUGH;
@@ -357,13 +360,12 @@ static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 	full = limits_blocking(wanted, n, woken);
 	if (full) {
 		struct leases *idle = limit_longest_idle(full);
-		waiter_wait(&t->waiter, full);
-		limit_freed(q, full);
+		traffic_wait(t, full);
 		if (idle)
 			conn_quit(conn_of_leases(idle));
 		return ENOUGH;
 	}
-	waiter_leave(&t->waiter);
+	traffic_stop_waiting(t);
 	conn_open(hq, c.addr, &c.source, c.any_source, wanted, n, c.host);
 	return OPENED;
 }
@@ -387,8 +389,8 @@ void attempt_wake(struct queue *q, struct slice *slice)
 		}
 		if (slice_over(slice))
 			return;
-		struct traffic *t = container_of(w, struct traffic, waiter);
-		waiter_leave(w);
+		struct traffic *t = w->who;
+		traffic_stop_waiting(t);
 		if (place_first(t->hq) && may_open(t->hq))
 			open_one(t->hq, l);
 		hop_queue_work(t->hq); /* what more it wants it asks for behind the others */

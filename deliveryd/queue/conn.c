@@ -106,10 +106,15 @@ static bool outdated(struct conn *c)
 	return false;
 }
 
+static bool wanted_by_others(const struct conn *c)
+{
+	return leases_wanted_by_others(&c->leases, c->hq->traffic->waiters, WAITERS);
+}
+
 static bool share_used(const struct conn *c)
 {
 	return (c->jobs_done + c->jobs_out >= SHARE_JOBS || queue_now(c->q) - c->ready_us >= SHARE_US) &&
-	       leases_wanted_by_others(&c->leases, &c->hq->traffic->waiter);
+	       wanted_by_others(c);
 }
 
 static bool should_leave(struct conn *c)
@@ -142,7 +147,7 @@ bool conn_feed(struct conn *c)
 			return false;
 		set_state(c, CONN_IDLE);
 		/* nothing to do, and somebody waits for the lease */
-		if (leases_wanted_by_others(&c->leases, &hq->traffic->waiter))
+		if (wanted_by_others(c))
 			conn_quit(c);
 		else
 			session_no_job(c->session);

@@ -177,7 +177,8 @@ struct traffic *traffic_get(struct hop_queue *hq)
 	struct traffic *t = mem_zalloc(sizeof(*t));
 	t->hq = hq;
 	limit_init(&t->own, hq->key.profile->o.max_outbound_connections);
-	waiter_init(&t->waiter);
+	for (unsigned i = 0; i < WAITERS; i++)
+		waiter_init(&t->waiters[i], t);
 	link_init(&t->conns);
 	link_init(&t->idle);
 	timer_init(&t->backoff, backoff_over, t);
@@ -186,10 +187,31 @@ struct traffic *traffic_get(struct hop_queue *hq)
 	return t;
 }
 
+void traffic_wait(struct traffic *t, struct limit *l)
+{
+	struct waiter *free = NULL;
+	for (unsigned i = 0; i < WAITERS; i++) {
+		if (t->waiters[i].at == l)
+			return;
+		if (!t->waiters[i].at)
+			free = &t->waiters[i];
+	}
+	if (free)
+		waiter_wait(free, l);
+	/* a limit with room that others wait for must be looked at again */
+	limit_freed(t->hq->q, l);
+}
+
+void traffic_stop_waiting(struct traffic *t)
+{
+	for (unsigned i = 0; i < WAITERS; i++)
+		waiter_leave(&t->waiters[i]);
+}
+
 static void traffic_free(struct hop_queue *hq)
 {
 	struct traffic *t = hq->traffic;
-	waiter_leave(&t->waiter);
+	traffic_stop_waiting(t);
 	route_cancel(&t->query);
 	route_unref(&t->route);
 	timer_cancel(hq->q->loop, &t->backoff);

@@ -48,8 +48,9 @@ bool limit_idle(const struct limit *l)
 	return l->used == 0 && l->n_waiting == 0;
 }
 
-void waiter_init(struct waiter *w)
+void waiter_init(struct waiter *w, void *who)
 {
+	w->who = who;
 	link_init(&w->link);
 	w->at = NULL;
 }
@@ -122,11 +123,19 @@ void leases_set_leaving(struct leases *s)
 		s->held[i].limit->leaving++;
 }
 
-bool leases_wanted_by_others(const struct leases *s, const struct waiter *me)
+static uint32_t waiting_at(const struct limit *l, const struct waiter *mine, unsigned n_mine)
+{
+	uint32_t n = 0;
+	for (unsigned i = 0; i < n_mine; i++)
+		n += mine[i].at == l;
+	return n;
+}
+
+bool leases_wanted_by_others(const struct leases *s, const struct waiter *mine, unsigned n_mine)
 {
 	for (unsigned i = 0; i < s->n; i++) {
 		const struct limit *l = s->held[i].limit;
-		uint32_t others = l->n_waiting - (me && me->at == l);
+		uint32_t others = l->n_waiting - waiting_at(l, mine, n_mine);
 		/* over: a reload has lowered the limit below what is open */
 		uint32_t over = l->used > l->max ? l->used - l->max : 0;
 		if (others + over > l->leaving)

@@ -40,10 +40,11 @@ bool limit_idle(const struct limit *); /* nobody holds it or waits for it */
 struct waiter {
 	struct link link;
 	struct limit *at; /* NULL = not waiting */
+	void *who;
 };
-void waiter_init(struct waiter *);
-void waiter_wait(
-        struct waiter *, struct limit *); /* at the end of the line; keeps its place if it is in it */
+void waiter_init(struct waiter *, void *who);
+/* At the end of the line; keeps its place if it is in it. */
+void waiter_wait(struct waiter *, struct limit *);
 void waiter_leave(struct waiter *);
 struct waiter *limit_first_waiter(struct limit *); /* NULL if none */
 
@@ -63,8 +64,8 @@ struct limit *limits_blocking(struct limit *const *wanted, unsigned n, const str
 void leases_take(struct leases *, struct limit *const *wanted, unsigned n); /* all have room */
 void leases_set_idle(struct leases *, bool idle);
 void leases_set_leaving(struct leases *); /* counted once; ends with leases_give() */
-/* Somebody but `me` waits for one of these, or a limit was lowered, and not enough sessions are on their way out. */
-bool leases_wanted_by_others(const struct leases *, const struct waiter *me);
+/* Somebody but me waits for one of these, or a limit was lowered, and not enough sessions are on their way out. */
+bool leases_wanted_by_others(const struct leases *, const struct waiter *mine, unsigned n_mine);
 /* Gives all back; freed() is called for each limit that now has room and somebody waiting. */
 void leases_give(struct leases *, void (*freed)(void *ctx, struct limit *), void *ctx);
 struct leases *limit_longest_idle(struct limit *); /* NULL if none */

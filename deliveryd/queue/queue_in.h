@@ -40,6 +40,7 @@
 #define FAMILIES 2               /* 0 = IPv4, 1 = IPv6 */
 #define PAIR_BUCKETS 4096
 #define HOST_BUCKETS 1024
+#define WAITERS 4
 
 struct counts {
 	uint32_t active, deferred, held, connections;
@@ -105,8 +106,8 @@ struct traffic {
 	struct route_query *query;
 	struct pair *pair;
 	struct limit own;
-	struct waiter waiter;
-	struct link conns, idle; /* of struct conn; longest idle first */
+	struct waiter waiters[WAITERS]; /* in the lines of full limits: of one, or of several hosts' */
+	struct link conns, idle;        /* of struct conn; longest idle first */
 	uint32_t n_conns, n_opening, n_leaving;
 	uint32_t rotor; /* takes turns among equal addresses */
 	bool proven;    /* some session got ready since the last back-off */
@@ -324,6 +325,8 @@ uint32_t hop_queue_first(
         const struct hop_queue *); /* the next delivery to send, 0 = none; still in the list */
 uint32_t hop_queue_active(const struct hop_queue *);
 struct traffic *traffic_get(struct hop_queue *);
+void traffic_wait(struct traffic *, struct limit *);
+void traffic_stop_waiting(struct traffic *);
 void hop_queues_free(struct queue *);
 void next_hop_of(const struct hop_queue *, struct next_hop *);
 

@@ -77,33 +77,26 @@ void rig_local(struct rig *rig, const char *ip, bool present)
 static void queue_make(struct rig *rig)
 {
 	struct queue_config c = {
-		.loop = rig->loop,
-		.rnd = &rig->rnd.rnd,
-		.spool = rig->spool,
-		.router = rig->router,
-		.local = rig->local,
-		.events = rig->events,
-		.metrics = rig->metrics,
-		.nets = &rig->net,
-		.n_nets = 1,
-		.handoff = &rig->handoff,
-		.policy = rig->policy,
+	        .loop = rig->loop,
+	        .rnd = &rig->rnd.rnd,
+	        .spool = rig->spool,
+	        .router = rig->router,
+	        .local = rig->local,
+	        .events = rig->events,
+	        .metrics = rig->metrics,
+	        .nets = &rig->net,
+	        .n_nets = 1,
+	        .handoff = &rig->handoff,
+	        .policy = rig->policy,
 	};
 	rig->queue = queue_new(&c);
 }
 
-struct rig *rig_new(const char *policy_json)
+/* A process's loop and its view of the machine: they end with it. */
+static void loop_make(struct rig *rig)
 {
-	struct rig *rig = mem_zalloc(sizeof(*rig));
 	char ip[32];
-	fake_clock_init(&rig->clock, WALL_START_US);
-	rig->clock.mono = 1000 * SECOND_US;
-	fake_rnd_init(&rig->rnd, 42);
 	rig->loop = loop_new("queue", &rig->clock.clock);
-	rig->metrics = metrics_new();
-	rig->events = event_log_open("/dev/null", &rig->clock.clock, rig->metrics, false, NULL);
-	event_log_tap(rig->events, take_event, rig);
-	rig->keep_log = true;
 	rig->local = local_addrs_fake();
 	for (int i = 1; i < 100; i++) {
 		snprintf(ip, sizeof(ip), "192.0.2.%d", i);
@@ -112,6 +105,19 @@ struct rig *rig_new(const char *policy_json)
 		if (i < 10)
 			rig_local(rig, ip, true);
 	}
+}
+
+struct rig *rig_new(const char *policy_json)
+{
+	struct rig *rig = mem_zalloc(sizeof(*rig));
+	fake_clock_init(&rig->clock, WALL_START_US);
+	rig->clock.mono = 1000 * SECOND_US;
+	fake_rnd_init(&rig->rnd, 42);
+	loop_make(rig);
+	rig->metrics = metrics_new();
+	rig->events = event_log_open("/dev/null", &rig->clock.clock, rig->metrics, false, NULL);
+	event_log_tap(rig->events, take_event, rig);
+	rig->keep_log = true;
 	rig->net = rig_net_new(rig);
 	rig->spool = rig_spool_new(rig);
 	rig->router = rig_router_new(rig);
@@ -153,7 +159,9 @@ static void stop(struct rig *rig)
 void rig_restart(struct rig *rig)
 {
 	stop(rig);
-	rig->queue = NULL;
+	local_addrs_free(&rig->local);
+	loop_free(&rig->loop);
+	loop_make(rig);
 	queue_make(rig);
 	rig_spool_restore(rig, rig->queue);
 	rig_start(rig);
@@ -181,8 +189,8 @@ void rig_free(struct rig **prig)
 
 /* --- messages ------------------------------------------------------------------------------------------------------- */
 
-uint64_t rig_send_flags(struct rig *rig, const char *target, const char *sender, const char *recipients, uint32_t flags,
-	enum priority priority)
+uint64_t rig_send_flags(struct rig *rig, const char *target, const char *sender, const char *recipients,
+        uint32_t flags, enum priority priority)
 {
 	struct message *m = message_new();
 	struct delivery_spec *spec = pool_alloc(m->pool, sizeof(*spec));
@@ -281,10 +289,12 @@ static void answered(struct mail *mail)
 	*(bool *)container_of(mail, struct queue_ask, reply)->ctx = true;
 }
 
-char *rig_ask(struct rig *rig, enum queue_question question, const char *binding, uint64_t id, uint64_t cursor, unsigned limit)
+char *rig_ask(struct rig *rig, enum queue_question question, const char *binding, uint64_t id,
+        uint64_t cursor, unsigned limit)
 {
 	bool done = false;
-	struct queue_ask ask = {.queue = rig->queue, .question = question, .id = id, .cursor = cursor, .limit = limit};
+	struct queue_ask ask = {
+	        .queue = rig->queue, .question = question, .id = id, .cursor = cursor, .limit = limit};
 	snprintf(ask.binding, sizeof(ask.binding), "%s", binding);
 	ask.reply_loop = rig->loop;
 	ask.reply.take = answered;

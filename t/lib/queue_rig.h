@@ -17,18 +17,18 @@
 
 enum mx_mode {
 	MX_OK,
-	MX_REFUSE, /* connect fails */
-	MX_BANNER, /* 554 in the banner */
-	MX_SILENT, /* never answers the connect */
-	MX_DROP,   /* closes in MAIL, every time */
+	MX_REFUSE,  /* connect fails */
+	MX_BANNER,  /* 554 in the banner */
+	MX_SILENT,  /* never answers the connect */
+	MX_DROP,    /* closes in MAIL, every time */
 	MX_NO_BIND, /* the source address is refused */
 };
 
 struct rig_mx {
 	char ip[64];
 	enum mx_mode mode;
-	uint64_t connect_us, job_us;	 /* how long things take; 1 ms, 10 ms */
-	uint64_t idle_us;		 /* closes idle sessions after; 5 s */
+	uint64_t connect_us, job_us;       /* how long things take; 1 ms, 10 ms */
+	uint64_t idle_us;                  /* closes idle sessions after; 5 s */
 	unsigned sessions, most, connects; /* open now, at most at once, attempts so far */
 	unsigned jobs, recipients;
 	/* what it says to recipient i of a job; NULL = 250 to all */
@@ -100,15 +100,16 @@ void rig_local(struct rig *, const char *ip, bool present);
 struct rig_mx *rig_mx(struct rig *, const char *ip); /* made when new */
 /* A domain's MX: "10 192.0.2.201, 10 192.0.2.202, 20 2001:db8:1::1". "" = the route fails with `why`. */
 void rig_route(struct rig *, const char *next_hop, const char *addrs);
-void rig_route_fails(struct rig *, const char *next_hop, enum outcome_class, const char *enhanced, const char *text);
+void rig_route_fails(
+        struct rig *, const char *next_hop, enum outcome_class, const char *enhanced, const char *text);
 unsigned rig_routes_asked(struct rig *, const char *next_hop);
 
 /* A message to recipients (separated by blanks, all of one domain). Returns its id. */
 uint64_t rig_send(struct rig *, const char *target, const char *sender, const char *recipients);
-uint64_t rig_send_flags(struct rig *, const char *target, const char *sender, const char *recipients, uint32_t flags,
-	enum priority priority);
+uint64_t rig_send_flags(struct rig *, const char *target, const char *sender, const char *recipients,
+        uint32_t flags, enum priority priority);
 
-void rig_settle(struct rig *);		 /* all that happens without time passing */
+void rig_settle(struct rig *);           /* all that happens without time passing */
 void rig_run(struct rig *, uint64_t us); /* lets time pass, from event to event */
 /* Until nothing is queued any more or so much time has passed. True if it is empty. */
 bool rig_run_out(struct rig *, uint64_t us);
@@ -125,7 +126,8 @@ unsigned rig_count(const struct rig *, const char *type);
 unsigned rig_count_for(const struct rig *, const char *type, uint64_t id);
 /* The nth (from 0) of that type; NULL if there are fewer */
 const struct rig_event *rig_event(const struct rig *, const char *type, unsigned nth);
-char *rig_ask(struct rig *, enum queue_question, const char *binding, uint64_t id, uint64_t cursor, unsigned limit);
+char *rig_ask(
+        struct rig *, enum queue_question, const char *binding, uint64_t id, uint64_t cursor, unsigned limit);
 
 /* What is queued goes through a restart: a new queue from what the spool knows. */
 void rig_restart(struct rig *);

@@ -58,11 +58,13 @@ void rig_route(struct rig *rig, const char *next_hop, const char *addrs)
 	e->addrs = mem_strdup(addrs);
 }
 
-void rig_route_fails(struct rig *rig, const char *next_hop, enum outcome_class class, const char *enhanced, const char *text)
+void rig_route_fails(struct rig *rig, const char *next_hop, enum outcome_class class, const char *enhanced,
+        const char *text)
 {
 	struct entry *e = entry(rig->router, next_hop);
 	mem_free(&e->addrs);
-	outcome_own(&e->why, class, STATE_RESOLVE, class == OUTCOME_PERMANENT ? 550 : 451, enhanced, "%s", text);
+	outcome_own(
+	        &e->why, class, STATE_RESOLVE, class == OUTCOME_PERMANENT ? 550 : 451, enhanced, "%s", text);
 }
 
 unsigned rig_routes_asked(struct rig *rig, const char *next_hop)
@@ -116,7 +118,8 @@ static void answer(void *ctx)
 	done(done_ctx, NULL, &e->why);
 }
 
-struct route_query *route_start(struct router *r, const struct next_hop *hop, bool use_ipv6, route_done *done, void *ctx)
+struct route_query *route_start(
+        struct router *r, const struct next_hop *hop, bool use_ipv6, route_done *done, void *ctx)
 {
 	struct route_query *rq = mem_zalloc(sizeof(*rq));
 	(void)use_ipv6;
@@ -404,7 +407,7 @@ struct session *session_open(struct session_net *net, const struct session_open 
 	s->facts.source = open->source;
 	assert(open->any_source == (open->source.family == AF_UNSPEC));
 	snprintf(s->source_text, sizeof(s->source_text), "%s",
-		open->any_source ? "any" : addr_print(&open->source, ip));
+	        open->any_source ? "any" : addr_print(&open->source, ip));
 	s->next = s->rig->all_sessions;
 	if (s->next)
 		s->next->prev = s;

@@ -31,7 +31,8 @@ struct spool_results {
 struct spool {
 	struct rig *rig;
 	uint64_t last_id;
-	struct rig_delivery **at; /* hash by id, open addressing is not needed: tests are small or ids are dense */
+	struct rig_delivery *
+	        *at; /* hash by id, open addressing is not needed: tests are small or ids are dense */
 	unsigned n, size;
 	uint32_t *by_id; /* id - first id -> first delivery + 1 */
 	uint64_t first_id;
@@ -83,7 +84,8 @@ void spool_results_done(struct spool_results *r, uint64_t id, uint32_t index)
 	add(r, DONE, id, index);
 }
 
-void spool_results_state(struct spool_results *r, uint64_t id, uint32_t index, const struct spool_state *state)
+void spool_results_state(
+        struct spool_results *r, uint64_t id, uint32_t index, const struct spool_state *state)
 {
 	struct result *x = add(r, STATE, id, index);
 	x->attempts = state->attempts;
@@ -93,7 +95,8 @@ void spool_results_state(struct spool_results *r, uint64_t id, uint32_t index, c
 		snprintf(x->reply, sizeof(x->reply), "%s", state->last_reply);
 }
 
-void spool_results_move(struct spool_results *r, uint64_t id, uint32_t index, const char *binding, const char *domain)
+void spool_results_move(
+        struct spool_results *r, uint64_t id, uint32_t index, const char *binding, const char *domain)
 {
 	struct result *x = add(r, MOVE, id, index);
 	assert(domain);
@@ -259,6 +262,10 @@ const char *rig_dsn(struct rig *rig)
 
 void spool_add(struct spool *s, struct spool_add *add)
 {
+	bool hold = s->hold;
+	s->hold = false;
+	commit_now(s); /* what came before is durable before */
+	s->hold = hold;
 	add->result = s->no_space ? SPOOL_NO_SPACE : SPOOL_STORED;
 	if (add->result == SPOOL_STORED) {
 		free(s->dsn);
@@ -296,11 +303,11 @@ void rig_spool_restore(struct rig *rig, struct queue *q)
 		if (d->done)
 			continue;
 		struct spool_live_delivery live = {
-			.index = d->index,
-			.binding = d->binding[0] ? d->binding : NULL,
-			.attempts = d->attempts,
-			.next_attempt_wall_us = d->next_wall_us,
-			.last_reply = d->last_reply[0] ? d->last_reply : NULL,
+		        .index = d->index,
+		        .binding = d->binding[0] ? d->binding : NULL,
+		        .attempts = d->attempts,
+		        .next_attempt_wall_us = d->next_wall_us,
+		        .last_reply = d->last_reply[0] ? d->last_reply : NULL,
 		};
 		struct spool_live of = {.message = d->message, .deliveries = &live, .n_deliveries = 1};
 		queue_restore(q, &of);
@@ -385,7 +392,8 @@ void body_writer_add(struct body_writer *w, const void *bytes, size_t n)
 	str_add_mem(&w->body->bytes, bytes, n);
 }
 
-void body_writer_finish(struct body_writer *w, void (*done)(void *, struct body *, enum body_error), void *ctx)
+void body_writer_finish(
+        struct body_writer *w, void (*done)(void *, struct body *, enum body_error), void *ctx)
 {
 	w->done = done;
 	w->ctx = ctx;
@@ -399,8 +407,8 @@ struct body_cursor {
 
 static const char header[] = "From: a@b\r\nSubject: original\r\n\r\n";
 
-struct body_cursor *body_cursor_new(struct spool *s, struct loop *loop, uint64_t id, struct body *body, uint64_t from,
-	void (*wake)(void *), void *ctx)
+struct body_cursor *body_cursor_new(struct spool *s, struct loop *loop, uint64_t id, struct body *body,
+        uint64_t from, void (*wake)(void *), void *ctx)
 {
 	(void)s;
 	(void)loop;

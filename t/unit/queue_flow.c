@@ -2,8 +2,8 @@
 #include "t/lib/queue_rig.h"
 #include "t/lib/test.h"
 
-#define TWO_BINDINGS                                                                                                   \
-	"{'bindings': {'acme': {'bind_address': ['192.0.2.20', '2001:db8::2']}, 'other': {'bind_address': "            \
+#define TWO_BINDINGS                                                                                         \
+	"{'bindings': {'acme': {'bind_address': ['192.0.2.20', '2001:db8::2']}, 'other': {'bind_address': "  \
 	"'192.0.2.30'}, 'default': {'bind_address': '192.0.2.10'}}}"
 #define MINUTE_US (60 * SECOND_US)
 
@@ -16,7 +16,8 @@ static struct rig *ready_rig(const char *policy)
 	return rig;
 }
 
-static void says(struct rig_mx *mx, enum outcome_class class, int code, const char *enhanced, struct outcome *o)
+static void says(
+        struct rig_mx *mx, enum outcome_class class, int code, const char *enhanced, struct outcome *o)
 {
 	outcome_own(o, class, STATE_RCPT, code, enhanced, "%s", mx->text ? mx->text : "as told");
 	o->ours = false;
@@ -187,7 +188,8 @@ static void test_expiry(void **state)
 static void test_max_retries(void **state)
 {
 	(void)state;
-	struct rig *rig = ready_rig("{'global': {'max_retries': 3, 'retry_interval': 10, 'max_retry_interval': 10}}");
+	struct rig *rig =
+	        ready_rig("{'global': {'max_retries': 3, 'retry_interval': 10, 'max_retry_interval': 10}}");
 	rig_mx(rig, "203.0.113.1")->says = says_later;
 	rig_send(rig, "default", "a@acme.example", "x@example.com");
 	rig_run(rig, 100 * SECOND_US);
@@ -212,7 +214,8 @@ static void test_each_recipient_has_its_own_result(void **state)
 	struct rig *rig = ready_rig(TWO_BINDINGS);
 	struct rig_mx *mx = rig_mx(rig, "203.0.113.1");
 	mx->says = says_by_digit;
-	uint64_t id = rig_send(rig, "acme", "a@acme.example", "2a@example.com 4b@example.com 5c@example.com 4d@example.com");
+	uint64_t id = rig_send(
+	        rig, "acme", "a@acme.example", "2a@example.com 4b@example.com 5c@example.com 4d@example.com");
 	rig_run(rig, SECOND_US);
 	assert_int_equal(rig_count(rig, "delivery"), 2); /* one is the DSN's */
 	assert_int_equal(rig_count_for(rig, "delivery", id), 1);
@@ -357,8 +360,9 @@ static void test_gateway_is_never_permanent(void **state)
 static void test_queues_by_next_hop_and_profile(void **state)
 {
 	(void)state;
-	struct rig *rig = ready_rig("{'global': {'gateway': 'gw.example'}, "
-				    "'domains': {'c.example': {'connect_timeout': 7}, 'd.example': {'retry_interval': 7}}}");
+	struct rig *rig = ready_rig(
+	        "{'global': {'gateway': 'gw.example'}, "
+	        "'domains': {'c.example': {'connect_timeout': 7}, 'd.example': {'retry_interval': 7}}}");
 	rig_route(rig, "gw.example", "10 203.0.113.1");
 	rig_mx(rig, "203.0.113.1")->mode = MX_SILENT;
 	rig_send(rig, "default", "a@acme.example", "x@a.example");
@@ -407,26 +411,26 @@ static void test_stop_loses_nothing(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test(test_delivered),
-	cmocka_unit_test(test_retry_times),
-	cmocka_unit_test(test_bounce_and_dsn),
-	cmocka_unit_test(test_no_dsn_to_null),
-	cmocka_unit_test(test_dsn_refused_ends),
-	cmocka_unit_test(test_generate_bounces_off),
-	cmocka_unit_test(test_dsn_waits_for_space),
-	cmocka_unit_test(test_expiry),
-	cmocka_unit_test(test_max_retries),
-	cmocka_unit_test(test_each_recipient_has_its_own_result),
-	cmocka_unit_test(test_batches),
-	cmocka_unit_test(test_uncertain_is_retried),
-	cmocka_unit_test(test_restart_keeps_times),
-	cmocka_unit_test(test_clock_set_back),
-	cmocka_unit_test(test_route_permanent),
-	cmocka_unit_test(test_route_transient),
-	cmocka_unit_test(test_gateway_is_never_permanent),
-	cmocka_unit_test(test_queues_by_next_hop_and_profile),
-	cmocka_unit_test(test_priority),
-	cmocka_unit_test(test_stop_loses_nothing),
+        cmocka_unit_test(test_delivered),
+        cmocka_unit_test(test_retry_times),
+        cmocka_unit_test(test_bounce_and_dsn),
+        cmocka_unit_test(test_no_dsn_to_null),
+        cmocka_unit_test(test_dsn_refused_ends),
+        cmocka_unit_test(test_generate_bounces_off),
+        cmocka_unit_test(test_dsn_waits_for_space),
+        cmocka_unit_test(test_expiry),
+        cmocka_unit_test(test_max_retries),
+        cmocka_unit_test(test_each_recipient_has_its_own_result),
+        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_uncertain_is_retried),
+        cmocka_unit_test(test_restart_keeps_times),
+        cmocka_unit_test(test_clock_set_back),
+        cmocka_unit_test(test_route_permanent),
+        cmocka_unit_test(test_route_transient),
+        cmocka_unit_test(test_gateway_is_never_permanent),
+        cmocka_unit_test(test_queues_by_next_hop_and_profile),
+        cmocka_unit_test(test_priority),
+        cmocka_unit_test(test_stop_loses_nothing),
 };
 
 TEST_MAIN("queue_flow", tests)
