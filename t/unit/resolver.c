@@ -2,6 +2,7 @@
 #include "config.h"
 #include "t/lib/test.h"
 
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "base/mem.h"
@@ -110,8 +111,9 @@ static struct dns *dns(struct world *w)
 /* Until nothing has happened for a while: what is on its way over loopback has then arrived. */
 static void settle(struct world *w)
 {
-	for (int idle = 0; idle < 20;)
-		idle = loop_step(w->loop) ? 0 : idle + 1;
+	for (int idle = 0; idle < 20; idle += sched_yield() == 0)
+		if (loop_step(w->loop))
+			idle = -1;
 }
 
 static void advance(struct world *w, uint64_t ms)
@@ -715,7 +717,9 @@ static void what_is_no_answer_is_waited_past(void **state)
 		advance(&w, 1000);
 	assert_true(a.done);
 	assert_int_equal(a.outcome, DNS_FAILED);
-	assert_true(counter(&w, "bindpost_dns_ignored_total", NULL) >= 6);
+	/* first id, QR, opcode, question and length; then the first three rounds' of the second; the kernel keeps what
+	 * comes from elsewhere */
+	assert_int_equal(counter(&w, "bindpost_dns_ignored_total", NULL), 5 * w.n_asked);
 	teardown(&w);
 }
 
@@ -848,7 +852,7 @@ static void ad_is_believed_from_trusted_servers_only(void **state)
 	}
 	setup(&w, 1, (dns_server_answer *const[]){good});
 	env.loop = w.loop;
-	env.udp = dns_udp_new(w.loop, &rnd_system);
+	env.udp = dns_udp_new(w.loop, &rnd_system, &none);
 	env.tcp = dns_tcp_new(w.loop);
 	s.addr = dns_server_fake_addr(w.servers[0]);
 	servers = dns_servers_new(&s, 1);

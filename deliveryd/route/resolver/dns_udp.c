@@ -30,15 +30,17 @@ struct dns_udp {
 	struct rnd *rnd;
 	struct dns_udp_socket *sockets;
 	unsigned n_sockets;
+	metric *n_foreign;
 	uint8_t *buffer;
 };
 
-struct dns_udp *dns_udp_new(struct loop *loop, struct rnd *rnd)
+struct dns_udp *dns_udp_new(struct loop *loop, struct rnd *rnd, metric *n_foreign)
 {
 	struct dns_udp *u = mem_zalloc(sizeof(*u));
 
 	u->loop = loop;
 	u->rnd = rnd;
+	u->n_foreign = n_foreign;
 	u->buffer = mem_alloc(PACKET_MAX);
 	return u;
 }
@@ -135,11 +137,11 @@ static bool read_one(struct dns_udp_socket *s)
 			fail_all(s, errno);
 		return true;
 	}
-	if (n < 12 || !from_server(s, &from))
-		return true;
-	x = find(s, (uint16_t)(b[0] << 8 | b[1]));
+	x = n >= 12 && from_server(s, &from) ? find(s, (uint16_t)(b[0] << 8 | b[1])) : NULL;
 	if (x)
 		x->on_packet(x->ctx, b, (size_t)n);
+	else
+		metric_add(s->udp->n_foreign, 1);
 	return true;
 }
 

@@ -11,12 +11,13 @@
 
 #include "base/clock.h"
 #include "base/loop.h"
+#include "base/metrics.h"
 #include "route/resolver/dns_packet.h"
 
 #define DNS_UDP_SOCKETS_MAX 256
 
 struct dns_udp;
-struct dns_udp *dns_udp_new(struct loop *, struct rnd *);
+struct dns_udp *dns_udp_new(struct loop *, struct rnd *, metric *n_foreign /* packets nobody waits for */);
 void dns_udp_free(struct dns_udp **); /* no exchange is open any more */
 unsigned dns_udp_sockets(const struct dns_udp *);
 

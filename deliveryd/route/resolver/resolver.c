@@ -114,7 +114,8 @@ static void tell_one(struct resolver *r, struct dns_query *q)
 	uint64_t now = loop_now_us(r->loop);
 
 	list_remove(q);
-	answer.ttl_s = q->expires_us > now ? (uint32_t)((q->expires_us - now) / SECOND_US) : 0;
+	answer.ttl_s =
+	        q->expires_us > now ? (uint32_t)((q->expires_us - now + SECOND_US - 1) / SECOND_US) : 0;
 	q->done(q->ctx, &answer);
 	free_query(q);
 }
@@ -352,10 +353,10 @@ struct resolver *resolver_new(struct loop *loop, struct rnd *rnd, struct metrics
 	r->cache = dns_cache_new(CACHE_ENTRIES_MAX, CACHE_BYTES_MAX);
 	r->env.loop = loop;
 	r->env.rnd = rnd;
-	r->env.udp = dns_udp_new(loop, rnd);
-	r->env.tcp = dns_tcp_new(loop);
 	timer_init(&r->tell, on_tell, r);
 	register_metrics(r, metrics);
+	r->env.udp = dns_udp_new(loop, rnd, r->env.n_foreign);
+	r->env.tcp = dns_tcp_new(loop);
 	return r;
 }
 
