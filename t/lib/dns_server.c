@@ -189,7 +189,7 @@ static bool open_both(struct dns_server_fake *s, const char *ip)
 		abort();
 	(void)getsockname(s->udp, (struct sockaddr *)&sa, &len);
 	addr_from_sockaddr((struct sockaddr *)&sa, &s->addr);
-	if (bind(s->tcp, (struct sockaddr *)&sa, len) == 0 && listen(s->tcp, 16) == 0)
+	if (bind(s->tcp, (struct sockaddr *)&sa, len) == 0 && listen(s->tcp, 512) == 0)
 		return true;
 	close(s->udp);
 	close(s->tcp);
@@ -223,17 +223,25 @@ unsigned dns_server_fake_asked(const struct dns_server_fake *s)
 	return s->n_asked;
 }
 
+void dns_server_fake_close_tcp(struct dns_server_fake *s)
+{
+	if (s->tcp < 0)
+		return;
+	event_free(s->on_tcp);
+	close(s->tcp);
+	s->tcp = -1;
+	while (s->clients)
+		client_free(s->clients);
+}
+
 void dns_server_fake_close(struct dns_server_fake *s)
 {
+	dns_server_fake_close_tcp(s);
 	if (s->udp < 0)
 		return;
 	event_free(s->on_udp);
-	event_free(s->on_tcp);
 	close(s->udp);
-	close(s->tcp);
-	s->udp = s->tcp = -1;
-	while (s->clients)
-		client_free(s->clients);
+	s->udp = -1;
 }
 
 void dns_server_fake_free(struct dns_server_fake **p)

@@ -31,6 +31,7 @@ void dns_server_fake_send(struct dns_server_fake *, const struct addr *to, const
 void dns_server_fake_send_tcp(struct dns_server_fake *, const struct dns_wire *); /* to who connected last */
 /* From now on nobody listens there */
 void dns_server_fake_close(struct dns_server_fake *);
+void dns_server_fake_close_tcp(struct dns_server_fake *); /* UDP goes on */
 void dns_server_fake_free(struct dns_server_fake **);
 
 #endif

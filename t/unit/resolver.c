@@ -3,6 +3,7 @@
 #include "t/lib/test.h"
 
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "base/mem.h"
@@ -370,6 +371,7 @@ static void in_flight_is_bounded(void **state)
 {
 	struct world w;
 	static struct answer a[10050];
+	struct dns_query *in_line;
 	char name[32];
 
 	(void)state;
@@ -380,6 +382,9 @@ static void in_flight_is_bounded(void **state)
 		dns_lookup(dns(&w), name, DNS_A, keep, &a[i]);
 	}
 	assert_int_equal(metric_get(metrics_gauge(w.metrics, "bindpost_dns_in_flight", NULL, "")), 10000);
+	in_line = dns_lookup(dns(&w), "one.too.many.test", DNS_A, keep, &a[0]);
+	assert_int_equal(metric_get(metrics_gauge(w.metrics, "bindpost_dns_waiting", NULL, "")), 51);
+	dns_cancel(dns(&w), &in_line);
 	assert_int_equal(metric_get(metrics_gauge(w.metrics, "bindpost_dns_waiting", NULL, "")), 50);
 	for (int i = 0; i < 22; i++)
 		advance(&w, 1000);
@@ -500,6 +505,72 @@ static void nobody_listens(void **state)
 	assert_true(a.done);
 	assert_int_equal(a.outcome, DNS_FAILED);
 	assert_non_null(strstr(a.why, "Connection refused"));
+	teardown(&w);
+}
+
+/* A server that answered badly is not asked again; one that was silent is. */
+static void only_the_silent_get_another_round(void **state)
+{
+	struct world w;
+	struct answer a;
+
+	(void)state;
+	setup(&w, 2, (dns_server_answer *const[]){servfail, silent});
+	ask(&w, "d.test", DNS_A, &a);
+	advance(&w, 1900);
+	w.scripts[1] = good;
+	advance(&w, 100);
+	assert_true(a.done);
+	assert_int_equal(a.outcome, DNS_ANSWER);
+	assert_int_equal(dns_server_fake_asked(w.servers[0]), 1);
+	assert_int_equal(dns_server_fake_asked(w.servers[1]), 2);
+	teardown(&w);
+}
+
+static void a_server_that_cannot_be_reached(void **state)
+{
+	struct world w;
+	struct answer a;
+	struct resolver_server s = {.trust_ad = false};
+
+	(void)state;
+	setup(&w, 0, NULL);
+	assert_true(addr_parse("255.255.255.255", &s.addr, NULL)); /* the kernel refuses at once */
+	resolver_set_servers(w.resolver, &s, 1);
+	ask(&w, "d.test", DNS_A, &a);
+	for (int i = 0; i < 20; i++)
+		advance(&w, 1000);
+	assert_true(a.done);
+	assert_int_equal(a.outcome, DNS_FAILED);
+	assert_non_null(strstr(a.why, "255.255.255.255:53: UDP socket"));
+	teardown(&w);
+}
+
+/* Without descriptors left, queries share the sockets there are. */
+static void out_of_descriptors(void **state)
+{
+	struct world w;
+	static struct answer a[50];
+	struct rlimit old, few;
+	char name[32];
+	int next;
+
+	(void)state;
+	memset(a, 0, sizeof(a));
+	setup(&w, 1, (dns_server_answer *const[]){good});
+	next = dup(0);
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	few = (struct rlimit){.rlim_cur = (rlim_t)next + 5, .rlim_max = old.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	for (size_t i = 0; i < array_len(a); i++) {
+		snprintf(name, sizeof(name), "d%zu.test", i);
+		dns_lookup(dns(&w), name, DNS_A, keep, &a[i]);
+	}
+	settle(&w);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	for (size_t i = 0; i < array_len(a); i++)
+		assert_true(a[i].done && a[i].outcome == DNS_ANSWER);
 	teardown(&w);
 }
 
@@ -657,6 +728,101 @@ static void tcp_waits_past_foreign_messages(void **state)
 	assert_int_equal(a.outcome, DNS_ANSWER);
 	assert_int_equal(a.n, 1);
 	assert_int_equal(counter(&w, "bindpost_dns_ignored_total", NULL), 1);
+	teardown(&w);
+}
+
+static void tcp_that_nobody_listens_on(void **state)
+{
+	struct world w;
+	struct answer a;
+
+	(void)state;
+	setup(&w, 1, (dns_server_answer *const[]){cut_on_udp});
+	dns_server_fake_close_tcp(w.servers[0]);
+	ask(&w, "d.test", DNS_A, &a);
+	for (int i = 0; i < 20; i++)
+		advance(&w, 1000);
+	assert_true(a.done);
+	assert_int_equal(a.outcome, DNS_FAILED);
+	assert_non_null(strstr(a.why, "TCP to 127.0.0.1:"));
+	assert_non_null(strstr(a.why, "Connection refused"));
+	teardown(&w);
+}
+
+static void tcp_short(void *ctx, const struct dns_request *q, struct dns_wire *out)
+{
+	cut_on_udp(ctx, q, out);
+	if (q->tcp)
+		out->len = 11; /* less than a header */
+}
+
+static void tcp_flood(void *ctx, const struct dns_request *q, struct dns_wire *out)
+{
+	struct world *w = ctx;
+	struct dns_request other = *q;
+
+	cut_on_udp(ctx, q, out);
+	if (!q->tcp)
+		return;
+	other.id ^= 1;
+	for (int i = 0; i < 20; i++) {
+		good(ctx, &other, out);
+		dns_server_fake_send_tcp(w->servers[0], out);
+	}
+	good(ctx, q, out);
+}
+
+static void tcp_formerr(void *ctx, const struct dns_request *q, struct dns_wire *out)
+{
+	if (q->tcp && q->edns)
+		formerr(ctx, q, out);
+	else
+		cut_on_udp(ctx, q, out);
+}
+
+static void tcp_misfortunes(void **state)
+{
+	static const struct {
+		dns_server_answer *script;
+		enum dns_outcome outcome;
+		const char *why;
+	} cases[] = {{tcp_short, DNS_ANSWER, ""}, {tcp_flood, DNS_ANSWER, ""}, {tcp_formerr, DNS_ANSWER, ""}};
+	struct world w;
+	struct answer a;
+
+	(void)state;
+	for (size_t i = 0; i < array_len(cases); i++) {
+		setup(&w, 2, (dns_server_answer *const[]){cases[i].script, good});
+		ask(&w, "d.test", DNS_A, &a);
+		assert_true(a.done); /* at once, by the second server or by a second try */
+		assert_int_equal(a.outcome, cases[i].outcome);
+		assert_int_equal(a.n, cases[i].script == tcp_formerr ? 90 : 1);
+		teardown(&w);
+	}
+}
+
+static void many_on_tcp(void **state)
+{
+	static struct answer a[400];
+	struct world w;
+	struct dns_query *q[array_len(a)];
+	char name[32];
+
+	(void)state;
+	memset(a, 0, sizeof(a));
+	setup(&w, 1, (dns_server_answer *const[]){tcp_silent});
+	for (size_t i = 0; i < array_len(a); i++) {
+		snprintf(name, sizeof(name), "d%zu.test", i);
+		q[i] = dns_lookup(dns(&w), name, DNS_A, keep, &a[i]);
+	}
+	settle(&w); /* 128 have a connection, the others stand in line */
+	for (size_t i = 0; i < array_len(a); i += 3)
+		dns_cancel(dns(&w), &q[i]);
+	w.scripts[0] = cut_on_udp;
+	for (int i = 0; i < 30; i++)
+		advance(&w, 1000);
+	for (size_t i = 0; i < array_len(a); i++)
+		assert_int_equal(a[i].done && a[i].n == 90, i % 3 != 0);
 	teardown(&w);
 }
 
@@ -972,6 +1138,24 @@ static void names_dns_cannot_hold_fail(void **state)
 	teardown(&w);
 }
 
+static void freed_with_queries_out(void **state)
+{
+	struct world w;
+	struct answer a[3] = {{.done = false}};
+
+	(void)state;
+	setup(&w, 1, (dns_server_answer *const[]){good});
+	ask(&w, "d.test", DNS_A, &a[0]);
+	a[0].done = false;
+	dns_lookup(dns(&w), "d.test", DNS_A, keep, &a[0]); /* known, to be told */
+	w.scripts[0] = silent;
+	dns_lookup(dns(&w), "e.test", DNS_A, keep, &a[1]);
+	dns_lookup(dns(&w), "e.test", DNS_A, keep, &a[2]);
+	teardown(&w);
+	for (size_t i = 0; i < array_len(a); i++)
+		assert_false(a[i].done);
+}
+
 static void without_servers(void **state)
 {
 	struct world w;
@@ -1051,12 +1235,18 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_servers_fail),
         cmocka_unit_test(a_silent_server_goes_last),
         cmocka_unit_test(nobody_listens),
+        cmocka_unit_test(only_the_silent_get_another_round),
+        cmocka_unit_test(a_server_that_cannot_be_reached),
+        cmocka_unit_test(out_of_descriptors),
         cmocka_unit_test(without_edns_where_it_is_not_known),
         cmocka_unit_test(formerr_again_is_a_failure),
         cmocka_unit_test(tcp_for_what_udp_cuts),
         cmocka_unit_test(tcp_that_is_silent),
         cmocka_unit_test(tcp_closed_under_us),
         cmocka_unit_test(tcp_waits_past_foreign_messages),
+        cmocka_unit_test(tcp_that_nobody_listens_on),
+        cmocka_unit_test(tcp_misfortunes),
+        cmocka_unit_test(many_on_tcp),
         cmocka_unit_test(what_is_no_answer_is_waited_past),
         cmocka_unit_test(what_comes_along_poisons_nothing),
         cmocka_unit_test(a_chain_over_several_queries),
@@ -1066,6 +1256,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(cancel_at_any_moment),
         cmocka_unit_test(asking_from_inside_is_answered_later),
         cmocka_unit_test(names_dns_cannot_hold_fail),
+        cmocka_unit_test(freed_with_queries_out),
         cmocka_unit_test(without_servers),
         cmocka_unit_test(other_servers_after_a_reload),
         cmocka_unit_test(resolv_conf_is_read),
