@@ -10,6 +10,8 @@
 /* When all addresses have failed so many waiting deliveries have had their attempt; the others wait for the next. */
 #define CHARGED_MAX 100
 #define FAILURE_RETRY_MIN_US SECOND_US
+/* This machine is out of ports or sockets. */
+#define PAUSE_US (10 * SECOND_US)
 /* No route, but sessions over the old one are alive: ask again after this. */
 #define ROUTE_RETRY_US (10 * SECOND_US)
 
@@ -226,6 +228,15 @@ static void no_source(struct hop_queue *hq)
 		result_waiting(q, no, &o, NULL);
 }
 
+/* In line; a session that holds a lease and has nothing to do makes room. */
+static void wait_for(struct traffic *t, struct limit *l)
+{
+	struct leases *idle = limit_longest_idle(l);
+	traffic_wait(t, l);
+	if (idle && l->leaving < l->n_waiting)
+		conn_quit(conn_of_leases(idle));
+}
+
 /* What becomes of a queue that found no address. */
 static void none_usable(struct hop_queue *hq, const struct choice *c)
 {
@@ -234,7 +245,7 @@ static void none_usable(struct hop_queue *hq, const struct choice *c)
 		return; /* its end brings us back */
 	if (c->n_saturated) {
 		for (unsigned i = 0; i < c->n_saturated; i++)
-			traffic_wait(t, c->saturated[i]);
+			wait_for(t, c->saturated[i]);
 		if (c->recover_us)
 			timer_arm(hq->q->loop, &t->backoff, c->recover_us);
 		return;
@@ -261,6 +272,12 @@ void attempt_failed(
 	if (charge > t->n_charge)
 		t->n_charge = charge;
 	hop_queue_work(hq);
+}
+
+void attempt_pause(struct hop_queue *hq, const struct outcome *why, const struct session_facts *facts)
+{
+	back_off(hq, queue_now(hq->q) + PAUSE_US);
+	drain_begin(hq, failure_new(why, facts), 1);
 }
 
 /* --- route ------------------------------------------------------------------------------------------------------------ */
@@ -359,10 +376,7 @@ static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 	unsigned n = wanted_limits(hq, &c, wanted);
 	full = limits_blocking(wanted, n, woken);
 	if (full) {
-		struct leases *idle = limit_longest_idle(full);
-		traffic_wait(t, full);
-		if (idle)
-			conn_quit(conn_of_leases(idle));
+		wait_for(t, full);
 		return ENOUGH;
 	}
 	traffic_stop_waiting(t);

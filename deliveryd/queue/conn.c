@@ -223,13 +223,17 @@ static void on_job_done(
 		conn_feed(c);
 }
 
+/* Our disk, our source address, no port free, stopping. */
+static bool our_fault(const struct outcome *why)
+{
+	return why->class != OUTCOME_OK && why->ours && strncmp(why->enhanced, "4.3.", 4) == 0;
+}
+
 /* Is it the host's fault? An idle session closed by the peer is not, nor is one in which mail was delivered. */
 static bool host_failed(const struct conn *c, const struct outcome *why, uint32_t completed)
 {
-	if (why->class == OUTCOME_OK || completed > 0)
+	if (why->class == OUTCOME_OK || completed > 0 || our_fault(why))
 		return false;
-	if (why->ours && strncmp(why->enhanced, "4.3.", 4) == 0)
-		return false; /* our disk, our source address */
 	if (!c->ready_us)
 		return true;
 	return c->lost_job && !c->was_idle;
@@ -240,12 +244,16 @@ static void session_failed(
 {
 	struct queue *q = c->q;
 	struct hop_queue *hq = c->hq;
-	if (why->class != OUTCOME_OK && why->ours && strcmp(why->enhanced, "4.3.5") == 0) {
-		if (c->source.family != AF_UNSPEC)
+	if (q->stopping)
+		return;
+	if (our_fault(why) && !c->ready_us) {
+		if (strcmp(why->enhanced, "4.3.5") == 0 && c->source.family != AF_UNSPEC)
 			binding_source_refused(binding_at(q, hq->key.binding), c->source.family == AF_INET6);
+		else
+			attempt_pause(hq, why, facts);
 		return;
 	}
-	if (q->stopping || !host_failed(c, why, completed))
+	if (!host_failed(c, why, completed))
 		return;
 	uint64_t wait_us = hq->profile->o.host_failure_retry_s * SECOND_US;
 	if (wait_us < SECOND_US)

@@ -52,9 +52,9 @@ struct delivery {
 	uint8_t state : 3;    /* enum delivery_state; set by delivery_enter() alone */
 	uint8_t priority : 2; /* enum priority */
 	uint8_t has_sticky : 1;
-	uint8_t moved : 1;     /* the spool has a move record for it */
-	uint8_t attempted : 1; /* its last attempt's reply is on disk */
-	uint8_t lost : 4;      /* connections lost under it in this round, at no cost */
+	uint8_t moved : 1; /* the spool has a move record for it */
+
+	uint8_t lost : 4; /* connections lost under it in this round, at no cost */
 };
 
 struct delivery_slab;

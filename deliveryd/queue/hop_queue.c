@@ -131,12 +131,30 @@ static struct pair **pair_bucket(struct queue *q, const struct hop_key *k)
 	return &q->pair_buckets[(h >> 40) % PAIR_BUCKETS];
 }
 
-static struct pair *pair_get(struct queue *q, const struct hop_key *k)
+/* The bound is the largest value among its queues. */
+static void pair_bound(struct queue *q, struct pair *p)
+{
+	uint32_t max = 0;
+	for (const struct link *l = p->traffics.next; l != &p->traffics; l = l->next) {
+		const struct traffic *t = container_of(l, struct traffic, of_pair);
+		if (t->own.max > max)
+			max = t->own.max;
+	}
+	p->limit.max = max;
+	limit_freed(q, &p->limit);
+}
+
+static bool pair_is(const struct pair *p, const struct hop_key *k)
+{
+	return p->binding == k->binding && p->hop == k->hop && p->port == k->port &&
+	       p->hop_type == k->hop_type;
+}
+
+static void pair_join(struct queue *q, const struct hop_key *k, struct traffic *t)
 {
 	struct pair **bucket = pair_bucket(q, k);
 	struct pair *p = *bucket;
-	while (p && (p->binding != k->binding || p->hop != k->hop || p->port != k->port ||
-	                    p->hop_type != k->hop_type))
+	while (p && !pair_is(p, k))
 		p = p->hash_next;
 	if (!p) {
 		p = mem_zalloc(sizeof(*p));
@@ -145,22 +163,24 @@ static struct pair *pair_get(struct queue *q, const struct hop_key *k)
 		p->port = k->port;
 		p->hop_type = k->hop_type;
 		limit_init(&p->limit, 0);
+		link_init(&p->traffics);
 		p->hash_next = *bucket;
 		*bucket = p;
 	}
-	p->refs++;
-	/* the largest value among its queues */
-	if (k->profile->o.max_outbound_connections > p->limit.max) {
-		p->limit.max = k->profile->o.max_outbound_connections;
-		limit_freed(q, &p->limit);
-	}
-	return p;
+	t->pair = p;
+	link_init(&t->of_pair);
+	link_add_tail(&p->traffics, &t->of_pair);
+	pair_bound(q, p);
 }
 
-static void pair_put(struct queue *q, const struct hop_key *k, struct pair *p)
+static void pair_leave(struct queue *q, const struct hop_key *k, struct traffic *t)
 {
-	if (--p->refs > 0)
+	struct pair *p = t->pair;
+	link_remove(&t->of_pair);
+	if (link_linked(&p->traffics)) {
+		pair_bound(q, p);
 		return;
+	}
 	assert(limit_idle(&p->limit));
 	struct pair **at = pair_bucket(q, k);
 	while (*at != p)
@@ -182,7 +202,7 @@ struct traffic *traffic_get(struct hop_queue *hq)
 	link_init(&t->conns);
 	link_init(&t->idle);
 	timer_init(&t->backoff, backoff_over, t);
-	t->pair = pair_get(hq->q, &hq->key);
+	pair_join(hq->q, &hq->key, t);
 	hq->traffic = t;
 	return t;
 }
@@ -219,7 +239,7 @@ static void traffic_free(struct hop_queue *hq)
 	failure_free(&t->drain);
 	assert(limit_idle(&t->own));
 	link_remove(&t->own.wake_link);
-	pair_put(hq->q, &hq->key, t->pair);
+	pair_leave(hq->q, &hq->key, t);
 	mem_free(&hq->traffic);
 }
 

@@ -305,7 +305,6 @@ static void restore_delivery(struct queue *q, const struct message *m, const str
 		return;
 	}
 	d->attempts = live->attempts < UINT16_MAX ? (uint16_t)live->attempts : UINT16_MAX;
-	d->attempted = live->last_reply != NULL;
 	if (live->held)
 		place_delivery(q, no, DELIVERY_HELD, 0);
 	else if (live->next_attempt_wall_us)

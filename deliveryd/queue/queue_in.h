@@ -105,6 +105,7 @@ struct traffic {
 	struct route *route; /* shares */
 	struct route_query *query;
 	struct pair *pair;
+	struct link of_pair;
 	struct limit own;
 	struct waiter waiters[WAITERS]; /* in the lines of full limits: of one, or of several hosts' */
 	struct link conns, idle;        /* of struct conn; longest idle first */
@@ -134,7 +135,7 @@ struct pair {
 	uint32_t binding, hop;
 	uint16_t port;
 	uint8_t hop_type;
-	uint32_t refs; /* queues with traffic */
+	struct link traffics; /* of struct traffic: its queues in which mail moves */
 	struct limit limit;
 };
 
@@ -336,6 +337,8 @@ void attempt_wake(struct queue *, struct slice *);        /* serve those who wai
 /* A session failed for its address: the next address is tried, or `charge` deliveries are told and the queue waits. */
 void attempt_failed(
         struct hop_queue *, const struct outcome *, const struct session_facts *, uint32_t charge);
+/* The machine itself has no socket or port to give: one delivery is told, the queue waits a little. */
+void attempt_pause(struct hop_queue *, const struct outcome *, const struct session_facts *);
 struct host_limit *host_limit_get(struct queue *, uint32_t binding, const char *mx, uint32_t max);
 void host_limit_put(struct queue *, struct host_limit *);
 void limits_adopt(struct queue *);

@@ -130,7 +130,6 @@ static enum delivery_state next_state(struct sorting *s, uint64_t *due_us)
 	d->lost = 0;
 	if (d->attempts < UINT16_MAX)
 		d->attempts++;
-	d->attempted = 1;
 	delivery_forget_body(d);
 	uint64_t now = queue_now(s->q), expiry = delivery_expiry_us(s->q, d);
 	*due_us = now + schedule_retry_us(s->options, d->attempts, s->q->rnd);

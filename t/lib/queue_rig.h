@@ -22,6 +22,7 @@ enum mx_mode {
 	MX_SILENT,  /* never answers the connect */
 	MX_DROP,    /* closes in MAIL, every time */
 	MX_NO_BIND, /* the source address is refused */
+	MX_NO_PORT, /* no port is free */
 };
 
 struct rig_mx {

@@ -366,6 +366,9 @@ static void connected(void *ctx)
 	case MX_NO_BIND:
 		fail(s, STATE_CONNECT, "4.3.5", "cannot bind");
 		return;
+	case MX_NO_PORT:
+		fail(s, STATE_CONNECT, "4.3.0", "no free port");
+		return;
 	case MX_BANNER:
 		rig_session_count(s->rig, s, +1);
 		s->connected = true;

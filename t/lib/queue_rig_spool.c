@@ -440,32 +440,3 @@ void body_cursor_free(struct body_cursor **c)
 {
 	mem_free(c);
 }
-
-/* --- messages ------------------------------------------------------------------------------------------------------------ */
-
-struct message *message_new(void)
-{
-	struct pool *pool = pool_new(512);
-	struct message *m = pool_alloc(pool, sizeof(*m));
-	m->pool = pool;
-	m->sender = "";
-	atomic_init(&m->refs, 1);
-	return m;
-}
-
-struct message *message_ref(struct message *m)
-{
-	atomic_fetch_add(&m->refs, 1);
-	return m;
-}
-
-void message_unref(struct message **pm)
-{
-	struct message *m = *pm;
-	*pm = NULL;
-	if (!m || atomic_fetch_sub(&m->refs, 1) != 1)
-		return;
-	body_unref(&m->body);
-	struct pool *pool = m->pool;
-	pool_free(&pool);
-}

@@ -524,6 +524,47 @@ static void test_families(void **state)
 	rig_free(&rig);
 }
 
+/* The machine has no port to give: that is neither the host's nor the address's fault, and no busy loop. */
+static void test_out_of_ports(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new(TWO_BINDINGS);
+	rig_route(rig, "example.com", "10 203.0.113.1");
+	rig_mx(rig, "203.0.113.1")->mode = MX_NO_PORT;
+	rig_start(rig);
+	send_many(rig, "acme", "example.com", 30);
+	rig_run(rig, 60 * SECOND_US);
+	assert_in_range(rig_mx(rig, "203.0.113.1")->connects, 5, 40);
+	assert_int_equal(rig_count(rig, "source_down"), 0);
+	assert_in_range(rig_count(rig, "deferral"), 1, 10);
+	assert_string_equal(rig_event(rig, "deferral", 0)->enhanced, "4.3.0");
+	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
+	rig_run(rig, 15 * SECOND_US);
+	assert_true(rig_mx(rig, "203.0.113.1")->jobs >= 20);
+	rig_free(&rig);
+}
+
+/* A lowered max_outbound_connections makes a new queue; both together stay within the old bound, then the new one. */
+static void test_pair_limit_lowered(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new("{'global': {'max_outbound_connections': 12}}");
+	rig->keep_log = false;
+	rig_route(rig, "example.com", "10 203.0.113.1");
+	rig_start(rig);
+	send_many(rig, "default", "example.com", 20000);
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig->sessions, 12);
+	rig_reload(rig, "{'global': {'max_outbound_connections': 4}}");
+	rig_run(rig, 10 * SECOND_US);
+	assert_int_equal(rig->most_sessions, 12);
+	assert_int_equal(rig->sessions, 4);
+	rig_reload(rig, "{'global': {'max_outbound_connections': 8}}");
+	rig_run(rig, 10 * SECOND_US);
+	assert_int_equal(rig->sessions, 8);
+	rig_free(&rig);
+}
+
 /* --- suspension, reload, groups ------------------------------------------------------------------------------------------------ */
 
 static void test_suspended_and_resumed(void **state)
@@ -749,6 +790,8 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_source_down_and_up),
         cmocka_unit_test(test_source_down_expires),
         cmocka_unit_test(test_bind_refused),
+        cmocka_unit_test(test_out_of_ports),
+        cmocka_unit_test(test_pair_limit_lowered),
         cmocka_unit_test(test_families),
         cmocka_unit_test(test_suspended_and_resumed),
         cmocka_unit_test(test_default_binding_suspended),
