@@ -30,6 +30,7 @@
 
 #define BACKLOG 512
 #define STOP_WAIT_MS 10000         /* for messages between MAIL and their end */
+#define LAST_REPLY_MS 200          /* libmilter sends the last reply after our callback has returned */
 #define PACKET_MAX ((1 << 20) - 1) /* an MTA may let headers be longer than libmilter's built-in 64 KB */
 
 struct options {
@@ -241,6 +242,7 @@ static void stop(struct milter *m)
 	atomic_store(&m->stopping, true);
 	while (atomic_load(&m->active) > 0 && mono_us() < end)
 		poll(&p, 1, 100);
+	poll(NULL, 0, LAST_REPLY_MS);
 	if (atomic_load(&m->active) > 0)
 		log_warning("stopped with %u messages under way: the MTA will see a failure",
 		        atomic_load(&m->active));

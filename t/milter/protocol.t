@@ -288,19 +288,6 @@ def broken_packets_end_only_their_connection():
 
 
 @test
-def an_mta_that_goes_on_after_421_gets_no_stamp():
-    with Milter({}) as m:
-        c = m.client()
-        m.policy(rules("body =~ 'x'"))
-        m.control("POST", "/v1/reload")
-        assert c.mail()[0] == b"y"
-        c.mail()
-        c.header("X-Binding", "acme")
-        changes, reply = c.end()
-        assert changes == [] and reply[0] == b"t", reply
-
-
-@test
 def mail_again_without_abort():
     with Milter(rules("header:X-A == '1'")) as m:
         c = m.client()
