@@ -22,6 +22,8 @@
 struct conf;
 
 struct conf *conf_load(const char *bindpost_json_path, struct errors *);
+/* The same, never NULL: what could be read is there also when there are errors, so that the rules' can be told too. */
+struct conf *conf_load_anyway(const char *bindpost_json_path, struct errors *);
 /* From text (tests, fuzzing): file names are what errors say; policy may be NULL. */
 struct conf *conf_load_text(const char *bindpost_json, const char *policy_json, struct errors *);
 struct conf *conf_ref(struct conf *);

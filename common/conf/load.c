@@ -264,7 +264,7 @@ static void load_builtin(struct conf *c)
 		c->builtin[i] = value_default(c->pool, &top, &option_rows[i]);
 }
 
-/* Takes the conf: it comes back complete, or not at all. */
+/* Everything that can be said across sections; then the conf is complete, but for what is in errors. */
 static struct conf *finish(struct loader *l)
 {
 	struct conf *c = l->conf;
@@ -274,7 +274,12 @@ static struct conf *finish(struct loader *l)
 	fill_process_options(c);
 	fill_global_options(c);
 	conf_check(l);
-	if (l->errors->n_errors)
+	return c;
+}
+
+static struct conf *without_errors(struct conf *c, const struct errors *errors)
+{
+	if (errors->n_errors)
 		conf_unref(&c);
 	return c;
 }
@@ -290,7 +295,7 @@ static void begin(struct loader *l, const char *name)
 	load_builtin(l->conf);
 }
 
-struct conf *conf_load(const char *path, struct errors *errors)
+struct conf *conf_load_anyway(const char *path, struct errors *errors)
 {
 	struct loader l = {.errors = errors};
 
@@ -300,6 +305,11 @@ struct conf *conf_load(const char *path, struct errors *errors)
 	json_decref(j);
 	load_policies(&l);
 	return finish(&l);
+}
+
+struct conf *conf_load(const char *path, struct errors *errors)
+{
+	return without_errors(conf_load_anyway(path, errors), errors);
 }
 
 struct conf *conf_load_text(const char *bindpost_json, const char *policy_json, struct errors *errors)
@@ -317,5 +327,5 @@ struct conf *conf_load_text(const char *bindpost_json, const char *policy_json, 
 			load_policy_json(&l, file, j);
 		json_decref(j);
 	}
-	return finish(&l);
+	return without_errors(finish(&l), errors);
 }

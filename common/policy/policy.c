@@ -66,18 +66,24 @@ static void file_domains_of(struct policy *p, const struct conf_binding *b, stru
 		addr_set_add(set, &b->match_from[i], 0);
 }
 
-struct policy *policy_new(struct conf *conf, struct errors *errors)
+static struct policy *policy_empty(struct conf *conf)
 {
-	size_t n_before = errors->n_errors, n_bindings = conf_n_bindings(conf);
 	struct policy *p = mem_zalloc(sizeof(*p));
 	p->refs = 1;
 	p->conf = conf;
 	p->pool = pool_new(16384);
 	p->headers = lit_table_new();
 	p->domains = lit_table_new();
-	p->believed = pool_alloc(p->pool, (n_bindings + 1) * sizeof(struct addr_set *));
+	p->believed = pool_alloc(p->pool, (conf_n_bindings(conf) + 1) * sizeof(struct addr_set *));
+	return p;
+}
+
+struct policy *policy_new(struct conf *conf, struct errors *errors)
+{
+	size_t n_before = errors->n_errors;
+	struct policy *p = policy_empty(conf);
 	compile_rules(p, errors);
-	for (size_t i = 0; i < n_bindings; i++)
+	for (size_t i = 0; i < conf_n_bindings(conf); i++)
 		file_domains_of(p, conf_binding(conf, (uint32_t)i), errors);
 	if (errors->n_errors == n_before) {
 		file_digests(p);
@@ -91,8 +97,15 @@ struct policy *policy_new(struct conf *conf, struct errors *errors)
 
 struct policy *policy_load(const char *path, struct errors *errors)
 {
-	struct conf *conf = conf_load(path, errors);
-	return conf != NULL ? policy_new(conf, errors) : NULL;
+	size_t n_before = errors->n_errors;
+	struct conf *conf = conf_load_anyway(path, errors);
+	if (errors->n_errors == n_before)
+		return policy_new(conf, errors);
+	/* the rules' errors in the same answer; the rest would only repeat what is said already */
+	struct policy *p = policy_empty(conf);
+	compile_rules(p, errors);
+	policy_unref(&p);
+	return NULL;
 }
 
 struct policy *policy_ref(struct policy *p)

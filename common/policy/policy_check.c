@@ -1,12 +1,11 @@
 /*
- * policy_check - warnings: what loads, but cannot be what was meant
+ * policy_check - warnings: what loads, but cannot be what was meant (bindings by themselves are conf's to judge)
  *
  * unreachable rule      An earlier rule decides every message that would reach it: one whose tests (operands of the
  *                       outermost AND) are all among its own. Found by filing each rule under the text of one of its
  *                       operands, so that ten thousand rules stay cheap.
  * unassigned binding    No rule, match_domain or group target can choose it.
  * header rule           {"header": NAME} believes whoever writes the header; without a test on the client anyone may.
- * address used twice    Two bindings with one source address share its reputation.
  * stamp header          A rule that looks at the stamp's own header never sees it.
  */
 #include "policy/policy_internal.h"
@@ -165,29 +164,6 @@ static void check_assigned(const struct policy *p, struct errors *errors)
 	mem_free(&assigned);
 }
 
-static void check_addresses(const struct policy *p, struct errors *errors)
-{
-	struct lit_table *seen = lit_table_new();
-	struct pool *pool = pool_new(4096);
-	for (uint32_t i = 0; i < conf_n_bindings(p->conf); i++) {
-		const struct conf_binding *b = conf_binding(p->conf, i);
-		for (int f = 0; f < 2; f++) {
-			char buf[ADDR_TEXT_SIZE];
-			bool added;
-			if (b->source[f].family == AF_UNSPEC)
-				continue;
-			const char *text = pool_strdup(pool, addr_print(&b->source[f], buf));
-			uint32_t owner = *lit_table_put(seen, 0, text, strlen(text), i, &added);
-			if (!added)
-				errors_add(errors, ERROR_WARNING,
-				        "%s.bind_address: %s is also the address of the binding \"%s\"",
-				        b->where, text, conf_binding(p->conf, owner)->name);
-		}
-	}
-	pool_free(&pool);
-	lit_table_free(&seen);
-}
-
 /* --- single rules ------------------------------------------------------------------------------------------------- */
 
 static void note_client_test(void *ctx, struct rule_test *t)
@@ -243,5 +219,4 @@ void policy_check(const struct policy *p, struct errors *errors)
 	for (size_t i = 0; i < p->n_rules; i++)
 		check_rule(p, &p->rules[i], errors);
 	check_assigned(p, errors);
-	check_addresses(p, errors);
 }
