@@ -49,11 +49,15 @@ void handoff_idle(struct handoff_session *s, bool is)
 	if (s->is_idle)
 		TAILQ_REMOVE(&h->idle, s, idle_link);
 	s->is_idle = is;
-	if (is)
+	if (is) {
+		s->since_us = loop_now_us(h->loop);
 		TAILQ_INSERT_TAIL(&h->idle, s, idle_link);
+	}
+	s = TAILQ_FIRST(&h->idle);
+	atomic_store_explicit(&h->longest_idle_since_us, s ? s->since_us : UINT64_MAX, memory_order_relaxed);
 }
 
-void handoff_evict_one(struct handoff *h)
+static void evict_here(struct handoff *h)
 {
 	uint64_t now = loop_now_us(h->loop);
 	struct handoff_session *s;
@@ -70,6 +74,33 @@ void handoff_evict_one(struct handoff *h)
 	metric_add(h->metrics.evicted, 1);
 	handoff_session_end(s, REPLY_TOO_MANY_SESSIONS);
 	handoff_session_settle(s);
+}
+
+static void on_evict(struct mail *mail)
+{
+	struct handoff *h = container_of(mail, struct handoff, evict_mail);
+
+	atomic_store(&h->evict_asked, false);
+	evict_here(h);
+}
+
+void handoff_evict_one(struct handoff *h)
+{
+	struct handoff *best = h;
+	uint64_t since = atomic_load_explicit(&h->longest_idle_since_us, memory_order_relaxed);
+
+	for (struct handoff *other = h->shared->handoffs; other; other = other->next) {
+		uint64_t its = atomic_load_explicit(&other->longest_idle_since_us, memory_order_relaxed);
+
+		if (its < since) {
+			since = its;
+			best = other;
+		}
+	}
+	if (best == h)
+		evict_here(h);
+	else if (!atomic_exchange(&best->evict_asked, true))
+		loop_post(best->loop, &best->evict_mail);
 }
 
 /* --- paused sessions ---------------------------------------------------------------------------------------- */
@@ -163,6 +194,10 @@ struct handoff *handoff_new(struct handoff_shared *shared, struct loop *loop)
 	timer_init(&h->paused_timer, on_paused_timer, h);
 	timer_init(&h->stopped_timer, on_stopped_timer, h);
 	h->buffer = mem_alloc(LEFT_MAX);
+	h->evict_mail.take = on_evict;
+	atomic_init(&h->longest_idle_since_us, UINT64_MAX);
+	h->next = shared->handoffs;
+	shared->handoffs = h;
 	make_metrics(h);
 	return h;
 }
@@ -199,11 +234,14 @@ void handoff_stop(struct handoff *h, void (*done)(void *ctx), void *ctx)
 
 void handoff_free(struct handoff **p)
 {
-	struct handoff *h = *p;
+	struct handoff *h = *p, **link;
 	struct store *store;
 
 	if (!h)
 		return;
+	for (link = &h->shared->handoffs; *link != h;)
+		link = &(*link)->next;
+	*link = h->next;
 	h->stopped = NULL;
 	while (!TAILQ_EMPTY(&h->all))
 		handoff_session_free(TAILQ_FIRST(&h->all));

@@ -45,6 +45,7 @@ struct handoff_shared {
 	void *queue;                              /* opaque, reaches enqueue() by spool_add.ctx */
 	uint64_t max_sessions;                    /* the mark of design section 4; 0 = 1,000 */
 	uint64_t max_pending;                     /* bytes received but not yet durable; 0 = 256 MB */
+	struct handoff *handoffs;                 /* all of them: made before the loops run, freed after */
 	_Atomic uint64_t captured; /* bytes held for rules that deliveryd evaluates: count as pending */
 };
 

@@ -72,7 +72,6 @@ void handoff_session_restart_clock(struct handoff_session *s)
 	uint64_t now = loop_now_us(loop), timeout_us = states[s->state].timeout_us;
 
 	s->progress = 0;
-	s->since_us = now;
 	s->deadline_us = timeout_us ? now + timeout_us : UINT64_MAX;
 	if (s->state != HANDOFF_STORING) {
 		if (handoff_session_in_transaction(s))

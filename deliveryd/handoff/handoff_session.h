@@ -87,6 +87,10 @@ struct handoff {
 	struct session_list all, idle, paused; /* idle: longest first */
 	struct store_list stores;
 	struct timer paused_timer;
+	struct handoff *next;                   /* of shared->handoffs */
+	_Atomic uint64_t longest_idle_since_us; /* of `idle`; UINT64_MAX = none. Read by all loops */
+	struct mail evict_mail;
+	atomic_bool evict_asked; /* evict_mail is on its way */
 	bool stopping;
 	uint64_t stop_deadline_us;
 	struct timer stopped_timer;
@@ -138,7 +142,7 @@ uint64_t handoff_session_mark(const struct handoff *);
 bool handoff_under_pressure(const struct handoff *);
 void handoff_idle(struct handoff_session *, bool is);
 void handoff_paused(struct handoff_session *, bool is);
-/* Sends away the session of this loop that has been idle longest, if there is one that may be. */
+/* Sends away the session that has been idle longest, if there is one that may be; on another loop a little later. */
 void handoff_evict_one(struct handoff *);
 void handoff_count(struct handoff_session *, bool is);
 /* A session or store has gone */

@@ -66,7 +66,10 @@ static bool check_port(const char *value)
 
 static bool set_client(const char *value, struct addr *client)
 {
-	return value[0] != '[' && !strchr(value, '%') && addr_parse(value, client, NULL);
+	if (value[0] == '[' || strchr(value, '%') || !addr_parse(value, client, NULL))
+		return false;
+	addr_unmap(client);
+	return true;
 }
 
 /* LOCAL also comes with mail by SMTP from the machine's own addresses, whose client is known: so it decides nothing. */

@@ -212,6 +212,33 @@ static void test_idle_session_makes_room(void **state)
 	rig_free(&rig);
 }
 
+/* The longest idle one of all loops goes, wherever the new one came in. */
+static void test_idle_session_of_another_loop(void **state)
+{
+	struct rig rig;
+	struct rig_client a, b, c;
+	struct handoff *first, *second;
+
+	(void)state;
+	rig_init(&rig, NULL, NULL);
+	first = rig.handoff;
+	second = handoff_new(&rig.shared, rig.loop);
+	rig.shared.max_sessions = 2;
+	begin(&rig, &a, LHLO);
+	rig.handoff = second;
+	rig_advance(&rig, 1);
+	begin(&rig, &b, LHLO);
+	begin(&rig, &c, LHLO MAIL);
+	expect(&rig, &a, "421 4.3.2");
+	expect(&rig, &b, "");
+	rig_hang_up(&rig, &a);
+	rig_hang_up(&rig, &b);
+	rig_hang_up(&rig, &c);
+	handoff_free(&second);
+	rig.handoff = first;
+	rig_free(&rig);
+}
+
 /* 421 must never answer connect or LHLO: a session that just came is left alone. */
 static void test_new_session_is_not_sent_away(void **state)
 {
@@ -629,6 +656,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_close_is_bounded),
         cmocka_unit_test(test_too_many_sessions),
         cmocka_unit_test(test_idle_session_makes_room),
+        cmocka_unit_test(test_idle_session_of_another_loop),
         cmocka_unit_test(test_new_session_is_not_sent_away),
         cmocka_unit_test(test_spool_says_no),
         cmocka_unit_test(test_not_stored_after_all),

@@ -299,6 +299,8 @@ static void test_xforward(void **state)
 	assert_string_equal(addr_print(&x.client, text), "192.0.2.7");
 	assert_int_equal(forward(&x, "ADDR=IPv6:2001:db8::7"), REPLY_NONE);
 	assert_string_equal(addr_print(&x.client, text), "2001:db8::7");
+	assert_int_equal(forward(&x, "ADDR=IPv6:::ffff:192.0.2.8"), REPLY_NONE);
+	assert_string_equal(addr_print(&x.client, text), "192.0.2.8");
 	assert_int_equal(forward(&x, "NAME=a+2Bb"), REPLY_NONE);
 	assert_string_equal(x.name, "a+b");
 	/* mail by SMTP from the MTA's own machine: its client is known */
