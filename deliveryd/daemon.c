@@ -20,7 +20,6 @@
 #include "base/json_write.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "call.h"
 #include "config.h"
 #include "control/control.h"
 #include "handoff/handoff.h"
@@ -514,12 +513,12 @@ static void drain(struct daemon *d)
 		s.transaction_deadline_us = s.final_deadline_us;
 	sem_init(&done, 0, 0);
 	d->handoff.stopping = true;
-	call_on(d->net_loops[0], stop_listener, &s);
+	loop_call(d->net_loops[0], stop_listener, &s);
 	for (unsigned i = 0; i < d->n_nets; i++) {
 		s.handoff = d->handoffs[i];
-		call_on(d->net_loops[i], stop_handoff, &s);
+		loop_call(d->net_loops[i], stop_handoff, &s);
 	}
-	call_on(d->queue_role.loop, stop_queue, &s);
+	loop_call(d->queue_role.loop, stop_queue, &s);
 	while (due && wait_until(&done, s.final_deadline_us + SECOND_US))
 		due--;
 	if (due)

@@ -5,7 +5,6 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "call.h"
 
 struct reload {
 	struct reload_parts parts;
@@ -124,7 +123,7 @@ static bool take(struct reload *r, struct policy *next, const char *step, bool f
 	struct stamp_keys *keys;
 
 	conf_diff_json(policy_conf(r->in_force), policy_conf(next), answer);
-	call_on(r->parts.queue_loop, ask_may_drop, &q);
+	loop_call(r->parts.queue_loop, ask_may_drop, &q);
 	if (!q.may_drop && !force) {
 		refuse(answer, q.why.text);
 		return false;
@@ -135,7 +134,7 @@ static bool take(struct reload *r, struct policy *next, const char *step, bool f
 		stamp_keys_free(&keys);
 		return true;
 	}
-	call_on(r->parts.queue_loop, put_in_force, &q);
+	loop_call(r->parts.queue_loop, put_in_force, &q);
 	policy_cell_set(r->parts.cell, policy_ref(next), keys);
 	reopen_events(r, p->log_events);
 	policy_unref(&r->in_force);

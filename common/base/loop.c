@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <event2/thread.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -282,6 +283,35 @@ static void outboxes_push(struct loop *loop)
 	for (size_t i = 0; i < loop->n_outboxes; i++)
 		if (loop->outboxes[i].chain.newest != NULL)
 			chain_push(loop->outboxes[i].to, &loop->outboxes[i].chain);
+}
+
+struct call {
+	struct mail mail;
+	void (*fn)(void *arg);
+	void *arg;
+	sem_t done;
+};
+
+static void call_take(struct mail *mail)
+{
+	struct call *call = container_of(mail, struct call, mail);
+
+	call->fn(call->arg);
+	sem_post(&call->done);
+}
+
+void loop_call(struct loop *to, void (*fn)(void *arg), void *arg)
+{
+	struct call call = {.mail.take = call_take, .fn = fn, .arg = arg};
+
+	assert(current != to);
+	sem_init(&call.done, 0, 0);
+	loop_post(to, &call.mail);
+	if (current != NULL)
+		outboxes_push(current); /* now: this turn does not end before the answer */
+	while (sem_wait(&call.done) < 0 && errno == EINTR)
+		;
+	sem_destroy(&call.done);
 }
 
 /* Newest first becomes oldest first. */

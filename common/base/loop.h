@@ -44,6 +44,12 @@ void loop_post(struct loop *to, struct mail *);
 void loop_post_chain(struct loop *to, struct mail *first); /* several, linked by `next`, in this order */
 struct mail *loop_take_all_for_test(struct loop *);        /* tests only */
 
+/*
+ * Runs fn on another loop's thread and waits for it: for the main and control threads at start, reload and stop. No queue
+ * or net role ever waits like this. Never to one's own loop.
+ */
+void loop_call(struct loop *to, void (*fn)(void *arg), void *arg);
+
 /* Hooks run at the end of each turn that did anything, in the order added (e.g. the spool's commit). */
 void loop_on_turn_end(struct loop *, void (*fn)(void *ctx), void *ctx);
 

@@ -20,10 +20,9 @@ bool cli_socket(struct cli *cli, bool milter, struct str *spec, struct error *er
 	}
 	conf = conf_load(cli->config_path, &errors);
 	if (!conf) {
-		error_set(err, "%s%s", errors.items[0].text,
-			errors.n > 1 ? " (and more: `bindpost check`); or name the socket with --socket" : "");
+		conf_print_errors(&errors, stderr);
 		errors_free(&errors);
-		return false;
+		return error_set(err, "%s names no socket while it has errors; --socket does", cli->config_path);
 	}
 	where = milter ? conf_process(conf)->milter_control : conf_process(conf)->control_listen;
 	if (where)

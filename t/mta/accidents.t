@@ -105,7 +105,8 @@ def source(tap, rig):
     tap.equal((down_event["binding"], down_event["source"]), ("bravo", "192.0.2.77"), "the event says which and why")
     rig.send("news@acme.example", ["v@d2.example"], message(4, "news@acme.example", "v@d2.example"))
     wait_for("others", lambda: "v@d2.example" in arrivals(rig))
-    tap.equal([r for r in rig.seen(None)[before:] if r["peer"] != rig.ip(105)], [], "nothing leaves from another address")
+    new = [r for r in rig.seen(None)[before:] if r["event"] in ("connect", "message")]
+    tap.equal([r for r in new if r["peer"] != rig.ip(105)], [], "nothing leaves from another address")
     tap.ok("w@d2.example" not in arrivals(rig), "the mail waits")
     policy["bindings"]["bravo"]["bind_address"] = rig.ip(102)
     rig.write_config(policy)

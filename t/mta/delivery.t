@@ -37,7 +37,7 @@ def transient(tap, rig):
     deferral = [e for e in rig.events("deferral") if e["recipient"] == "g@d1.example"]
     tap.equal([(e["code"], e["enhanced"], e["state"], e["attempt"]) for e in deferral], [(451, "4.7.1", "rcpt", 1)],
               "4yz: one deferral event with the reply")
-    done = [e for e in rig.events("delivery") if e["recipient"] == "g@d1.example"]
+    done = wait_for("its event", lambda: [e for e in rig.events("delivery") if e["recipient"] == "g@d1.example"])
     tap.equal([e["attempt"] for e in done], [2], "then delivered by the second attempt")
     tap.equal({r["peer"] for r in rig.seen(None) if r["host"] == "mx1.example"}, {rig.ip(101)}, "both from its address")
 
@@ -54,7 +54,7 @@ def permanent(tap, rig):
     for part in ("multipart/report", "Final-Recipient: rfc822; nobody@d2.example", "Status: 5.1.1", "Action: failed",
                  "Diagnostic-Code: smtp; 550 5.1.1 no such user", "Remote-MTA: dns; mx2.example", "Subject: 3"):
         tap.ok(part in text, "the DSN says " + part, text)
-    bounce = rig.events("bounce")
+    bounce = wait_for("its event", lambda: rig.events("bounce"))
     tap.equal([(e["recipient"], e["code"], e["enhanced"]) for e in bounce], [("nobody@d2.example", 550, "5.1.1")],
               "and one bounce event")
     rig.send("", ["nobody@d2.example"], message(4, "x@y.example", "nobody@d2.example"))
