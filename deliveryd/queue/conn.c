@@ -34,7 +34,7 @@ static void set_state(struct conn *c, enum conn_state to)
 	c->state = to;
 	switch (to) {
 	case CONN_IDLE:
-		c->was_idle = true;
+		c->was_idle |= c->jobs_out == 0; /* one still out asked ahead for its successor */
 		link_add_tail(&t->idle, &c->idle);
 		leases_set_idle(&c->leases, true);
 		break;
