@@ -260,7 +260,7 @@ static void make_queue(struct daemon *d, struct policy *policy)
 		.nets = d->nets,
 		.n_nets = d->n_nets,
 		.handoff = &d->handoff,
-		.policy = policy_ref(policy),
+		.policy = policy,
 	};
 
 	d->queue = queue_new(&conf);

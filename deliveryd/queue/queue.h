@@ -26,7 +26,7 @@ struct queue_config {
 	struct session_net *const *nets; /* sessions are dealt out over these */
 	unsigned n_nets;
 	struct handoff_shared *handoff; /* its queue_full mark is ours to set */
-	struct policy *policy;		/* takes a reference */
+	struct policy *policy;		/* borrows; the queue takes a reference of its own */
 };
 struct queue;
 struct queue *queue_new(const struct queue_config *);
