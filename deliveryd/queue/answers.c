@@ -94,12 +94,12 @@ static void put_sources(struct answer *a, const struct binding *b)
 		jw_bool(&a->out, "source_down", true);
 }
 
-static void put_one_binding(struct answer *a, const struct binding *b)
+static void put_one_binding(struct answer *a, struct binding *b)
 {
 	jw_object(&a->out, NULL);
 	put_binding(a, b);
 	put_counts(a, &b->counts);
-	put_limit(a, b->total.max);
+	put_limit(a, binding_total(b)->max);
 	put_sources(a, b);
 	if (b->kind == BINDING_NAMED && !b->conf)
 		jw_bool(&a->out, "removed", true);
@@ -110,7 +110,7 @@ static void put_one_binding(struct answer *a, const struct binding *b)
 static void bindings(struct answer *a)
 {
 	for (uint32_t i = a->from; i < a->q->bindings.n && more(a, i); i++) {
-		const struct binding *b = binding_at(a->q, i);
+		struct binding *b = binding_at(a->q, i);
 		bool empty =
 		        b->counts.active + b->counts.deferred + b->counts.held + b->counts.connections == 0;
 		if (binding_wanted(a, b) && (b->conf || !empty))

@@ -355,7 +355,7 @@ static unsigned wanted_limits(struct hop_queue *hq, const struct choice *c, stru
 		if (c->host[i])
 			wanted[n++] = &c->host[i]->limit;
 	}
-	wanted[n++] = &binding_at(hq->q, hq->key.binding)->total;
+	wanted[n++] = binding_total(binding_at(hq->q, hq->key.binding));
 	wanted[n++] = &hq->q->server;
 	return n;
 }

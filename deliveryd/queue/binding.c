@@ -65,6 +65,21 @@ struct binding *binding_get(struct queue *q, const char *name, enum binding_kind
 	return b;
 }
 
+struct limit *binding_total(struct binding *b)
+{
+	struct sched_options sched;
+	if (b->total_generation == b->q->generation)
+		return &b->total;
+	b->total_generation = b->q->generation;
+	if (b->conf) {
+		conf_resolve(b->q->conf, b->conf, NULL, NULL, NULL, &sched);
+		b->total.max = sched.binding_total ? sched.binding_total : LIMIT_NONE;
+		limit_freed(b->q, &b->total);
+	}
+	return &b->total;
+}
+
+/* There may be ten thousand: only those with sessions or waiters are looked at closer. */
 void bindings_adopt(struct queue *q)
 {
 	for (uint32_t i = 0; i < q->bindings.n; i++)
@@ -72,11 +87,9 @@ void bindings_adopt(struct queue *q)
 	for (size_t i = 0; i < conf_n_bindings(q->conf); i++) {
 		const struct conf_binding *c = conf_binding(q->conf, (uint32_t)i);
 		struct binding *b = binding_get(q, c->name, BINDING_NAMED);
-		struct sched_options sched;
 		b->conf = c;
-		conf_resolve(q->conf, c, NULL, NULL, NULL, &sched);
-		b->total.max = sched.binding_total ? sched.binding_total : LIMIT_NONE;
-		limit_freed(q, &b->total);
+		if (!limit_idle(&b->total))
+			binding_total(b);
 	}
 }
 

@@ -125,10 +125,28 @@ static void backoff_over(void *ctx)
 	hop_queue_work(t->hq);
 }
 
-static struct pair **pair_bucket(struct queue *q, const struct hop_key *k)
+static struct pair **pair_bucket(struct queue *q, uint32_t binding, uint32_t hop)
 {
-	uint64_t h = (((uint64_t)k->binding << 32) | k->hop) * UINT64_C(0x9e3779b97f4a7c15);
-	return &q->pair_buckets[(h >> 40) % PAIR_BUCKETS];
+	uint64_t h = (((uint64_t)binding << 32) | hop) * UINT64_C(0x9e3779b97f4a7c15);
+	return &q->pair_buckets[(h >> 36) & (q->n_pair_buckets - 1)];
+}
+
+static void grow_pairs(struct queue *q)
+{
+	struct pair **old = q->pair_buckets;
+	uint32_t n_old = q->n_pair_buckets;
+	q->n_pair_buckets = n_old ? n_old * 2 : 256;
+	q->pair_buckets = mem_zalloc(q->n_pair_buckets * sizeof(struct pair *));
+	for (uint32_t b = 0; b < n_old; b++) {
+		struct pair *next;
+		for (struct pair *p = old[b]; p; p = next) {
+			next = p->hash_next;
+			struct pair **bucket = pair_bucket(q, p->binding, p->hop);
+			p->hash_next = *bucket;
+			*bucket = p;
+		}
+	}
+	free(old);
 }
 
 /* The bound is the largest value among its queues. */
@@ -152,7 +170,9 @@ static bool pair_is(const struct pair *p, const struct hop_key *k)
 
 static void pair_join(struct queue *q, const struct hop_key *k, struct traffic *t)
 {
-	struct pair **bucket = pair_bucket(q, k);
+	if (q->n_pairs >= q->n_pair_buckets)
+		grow_pairs(q);
+	struct pair **bucket = pair_bucket(q, k->binding, k->hop);
 	struct pair *p = *bucket;
 	while (p && !pair_is(p, k))
 		p = p->hash_next;
@@ -164,6 +184,7 @@ static void pair_join(struct queue *q, const struct hop_key *k, struct traffic *
 		p->hop_type = k->hop_type;
 		limit_init(&p->limit, 0);
 		link_init(&p->traffics);
+		q->n_pairs++;
 		p->hash_next = *bucket;
 		*bucket = p;
 	}
@@ -182,7 +203,8 @@ static void pair_leave(struct queue *q, const struct hop_key *k, struct traffic 
 		return;
 	}
 	assert(limit_idle(&p->limit));
-	struct pair **at = pair_bucket(q, k);
+	q->n_pairs--;
+	struct pair **at = pair_bucket(q, k->binding, k->hop);
 	while (*at != p)
 		at = &(*at)->hash_next;
 	*at = p->hash_next;

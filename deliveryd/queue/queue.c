@@ -407,7 +407,6 @@ struct queue *queue_new(const struct queue_config *c)
 	q->slab = delivery_slab_new();
 	q->due = due_new(q->slab);
 	q->dests = dest_cache_new();
-	q->pair_buckets = mem_zalloc(PAIR_BUCKETS * sizeof(struct pair *));
 	q->host_buckets = mem_zalloc(HOST_BUCKETS * sizeof(struct host_limit *));
 	add_metrics(q, c->metrics);
 	adopt(q, policy_ref(c->policy));

@@ -38,7 +38,6 @@
 #define SLICE_US 4000            /* no longer in one go; design section 4 says 5 ms */
 #define SLICE_STEPS 2000         /* the same where a fake clock stands still */
 #define FAMILIES 2               /* 0 = IPv4, 1 = IPv6 */
-#define PAIR_BUCKETS 4096
 #define HOST_BUCKETS 1024
 #define WAITERS 4
 
@@ -60,7 +59,8 @@ struct binding {
 	uint32_t name;   /* interned */
 	enum binding_kind kind;
 	const struct conf_binding *conf; /* borrows from the snapshot in force; NULL = not in it */
-	struct limit total;
+	struct limit total;              /* binding_total() */
+	uint32_t total_generation;
 	struct counts counts;
 	struct link queues;  /* of struct hop_queue */
 	bool down[FAMILIES]; /* the operator was told */
@@ -223,6 +223,7 @@ struct queue {
 	struct hop_queue **hop_buckets;
 	uint32_t n_hop_buckets, n_hop_queues;
 	struct pair **pair_buckets;
+	uint32_t n_pair_buckets, n_pairs;
 	struct host_limit **host_buckets;
 
 	struct limit server; /* server_max_outbound_connections */
@@ -278,6 +279,7 @@ struct binding *binding_get(struct queue *, const char *name, enum binding_kind)
 struct binding *binding_find(const struct queue *, const char *name);
 const char *binding_name(const struct queue *, const struct binding *);
 const char *binding_group_name(const struct binding *); /* NULL for the ungrouped */
+struct limit *binding_total(struct binding *);          /* of the configuration in force */
 void bindings_adopt(struct queue *);                    /* the snapshot in q->policy */
 /* Whether a source address of that family may be used now; tells the operator when that changes. */
 enum source_state { SOURCE_OK, SOURCE_MISSING, SOURCE_DOWN };

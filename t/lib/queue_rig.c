@@ -128,6 +128,7 @@ struct rig *rig_new(const char *policy_json)
 
 void rig_start(struct rig *rig)
 {
+	rig_spool_restore(rig, rig->queue);
 	queue_start(rig->queue);
 }
 
@@ -159,11 +160,13 @@ static void stop(struct rig *rig)
 void rig_restart(struct rig *rig)
 {
 	stop(rig);
+	rig_spool_close(rig);
 	local_addrs_free(&rig->local);
 	loop_free(&rig->loop);
 	loop_make(rig);
+	if (!rig->spool)
+		rig->spool = rig_spool_new(rig);
 	queue_make(rig);
-	rig_spool_restore(rig, rig->queue);
 	rig_start(rig);
 }
 
@@ -171,6 +174,7 @@ void rig_free(struct rig **prig)
 {
 	struct rig *rig = *prig;
 	stop(rig);
+	rig_spool_close(rig);
 	rig_spool_free(rig);
 	rig_router_free(rig);
 	free(rig->net);
@@ -212,13 +216,7 @@ uint64_t rig_send_flags(struct rig *rig, const char *target, const char *sender,
 	m->body_size = 5000;
 	m->header_size = 40;
 	uint64_t id = m->id;
-	struct spool_add *add = mem_zalloc(sizeof(*add));
-	add->message = message_ref(m);
-	add->ctx = rig->queue;
-	add->queue_mail.take = queue_enqueue_mail;
-	atomic_init(&add->refs, 1);
-	rig_spool_store(rig, m);
-	loop_post(rig->loop, &add->queue_mail);
+	rig_spool_send(rig, m);
 	return id;
 }
 

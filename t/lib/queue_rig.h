@@ -70,6 +70,7 @@ struct rig {
 	struct handoff_shared handoff;
 	struct session_net *net;
 	struct spool *spool;
+	void *spool_part; /* of the rig with a real spool */
 	struct router *router;
 	struct policy *policy;
 	struct queue *queue;
@@ -139,9 +140,10 @@ void rig_sessions_free(struct rig *);
 void rig_spool_free(struct rig *);
 void rig_router_free(struct rig *);
 struct spool *rig_spool_new(struct rig *);
+void rig_spool_close(struct rig *); /* before the loop goes */
 struct router *rig_router_new(struct rig *);
 struct session_net *rig_net_new(struct rig *);
-void rig_spool_store(struct rig *, struct message *takes);
+void rig_spool_send(struct rig *, struct message *takes); /* stored, then the queue has it */
 void rig_spool_restore(struct rig *, struct queue *);
 
 #endif

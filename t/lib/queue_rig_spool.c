@@ -217,7 +217,7 @@ void rig_hold_commits(struct rig *rig, bool hold)
 
 /* --- messages ---------------------------------------------------------------------------------------------------- */
 
-void rig_spool_store(struct rig *rig, struct message *m)
+static void store(struct rig *rig, struct message *m)
 {
 	struct spool *s = rig->spool;
 	size_t place = m->id - s->first_id;
@@ -240,6 +240,22 @@ void rig_spool_store(struct rig *rig, struct message *m)
 		s->at[s->n++] = d;
 	}
 	message_unref(&m);
+}
+
+void rig_spool_send(struct rig *rig, struct message *m)
+{
+	struct spool_add *add = mem_zalloc(sizeof(*add));
+	add->message = message_ref(m);
+	add->ctx = rig->queue;
+	add->queue_mail.take = queue_enqueue_mail;
+	atomic_init(&add->refs, 1);
+	store(rig, m);
+	loop_post(rig->loop, &add->queue_mail);
+}
+
+void rig_spool_close(struct rig *rig)
+{
+	timer_cancel(rig->loop, &rig->spool->commit);
 }
 
 unsigned rig_open(struct rig *rig)
@@ -270,7 +286,7 @@ void spool_add(struct spool *s, struct spool_add *add)
 	if (add->result == SPOOL_STORED) {
 		free(s->dsn);
 		s->dsn = mem_strndup(add->message->body->bytes.data, add->message->body->bytes.len);
-		rig_spool_store(s->rig, message_ref(add->message));
+		store(s->rig, message_ref(add->message));
 		for (size_t i = 0; i < add->results->n; i++)
 			apply(s, &add->results->items[i]);
 		loop_post(add->queue_loop, &add->queue_mail);
