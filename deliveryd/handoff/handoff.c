@@ -42,6 +42,17 @@ void handoff_count(struct handoff_session *s, bool is)
 	metric_set(s->handoff->metrics.sessions, atomic_load(&shared->sessions));
 }
 
+void handoff_count_closing(struct handoff_session *s, bool is)
+{
+	if (s->is_closing == is)
+		return;
+	s->is_closing = is;
+	if (is)
+		atomic_fetch_add(&s->handoff->shared->closing, 1);
+	else
+		atomic_fetch_sub(&s->handoff->shared->closing, 1);
+}
+
 void handoff_idle(struct handoff_session *s, bool is)
 {
 	struct handoff *h = s->handoff;
@@ -84,7 +95,8 @@ static void on_evict(struct mail *mail)
 	evict_here(h);
 }
 
-void handoff_evict_one(struct handoff *h)
+/* The session that has been idle longest of all loops; on another loop it hears of it a little later. */
+static void evict_one(struct handoff *h)
 {
 	struct handoff *best = h;
 	uint64_t since = atomic_load_explicit(&h->longest_idle_since_us, memory_order_relaxed);
@@ -101,6 +113,14 @@ void handoff_evict_one(struct handoff *h)
 		evict_here(h);
 	else if (!atomic_exchange(&best->evict_asked, true))
 		loop_post(best->loop, &best->evict_mail);
+}
+
+void handoff_make_room(struct handoff *h)
+{
+	uint64_t closing = atomic_load(&h->shared->closing);
+
+	if (atomic_load(&h->shared->sessions) > handoff_session_mark(h) + closing)
+		evict_one(h);
 }
 
 /* --- paused sessions ---------------------------------------------------------------------------------------- */
@@ -205,9 +225,8 @@ struct handoff *handoff_new(struct handoff_shared *shared, struct loop *loop)
 void handoff_accept(struct handoff *h, int fd, const struct sockaddr *peer)
 {
 	metric_add(h->metrics.connections, 1);
-	if (atomic_load(&h->shared->sessions) >= handoff_session_mark(h))
-		handoff_evict_one(h);
 	handoff_session_new(h, fd, peer);
+	handoff_make_room(h);
 }
 
 void handoff_gone(struct handoff *h)

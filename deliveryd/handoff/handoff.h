@@ -5,6 +5,10 @@
  *            commands and data, checks stamp and policy, builds the message, gives it to the spool, answers when
  *            it is durable.
  * Threads    Each handoff belongs to its loop; struct handoff_shared is read and counted by all with atomics.
+ * Here       handoff_listener accepts; handoff_session (handoff_state.def, _io, _commands, _data) is one connection;
+ *            lmtp_command, mail_path, xforward take commands apart, reply.def is what is said; transaction holds
+ *            what MAIL began: data_scan finds the end of data, message_header takes the stamp out and counts
+ *            Received, trace_field makes ours, decide asks stamp and rules, deliveries groups recipients.
  * Follows    RFC 5321, 2033, 2920, 1870, 6152, 2034; XFORWARD as Postfix's XFORWARD_README.
  */
 #ifndef HANDOFF_HANDOFF_H
@@ -40,12 +44,13 @@ struct handoff_shared {
 	struct loop *queue_loop;
 	void (*enqueue)(struct mail *queue_mail); /* spool_add.queue_mail.take: the queue's */
 	_Atomic uint64_t sessions;                /* all loops together */
-	_Atomic bool queue_full;                  /* set by the queue: 452 4.3.1 at MAIL */
-	_Atomic bool stopping;                    /* 421 */
-	void *queue;                              /* opaque, reaches enqueue() by spool_add.ctx */
-	uint64_t max_sessions;                    /* the mark of design section 4; 0 = 1,000 */
-	uint64_t max_pending;                     /* bytes received but not yet durable; 0 = 256 MB */
-	struct handoff *handoffs;                 /* all of them: made before the loops run, freed after */
+	_Atomic uint64_t closing;  /* those of them that were told to go, and have not gone yet */
+	_Atomic bool queue_full;   /* set by the queue: 452 4.3.1 at MAIL */
+	_Atomic bool stopping;     /* 421 */
+	void *queue;               /* opaque, reaches enqueue() by spool_add.ctx */
+	uint64_t max_sessions;     /* the mark of design section 4; 0 = 1,000 */
+	uint64_t max_pending;      /* bytes received but not yet durable; 0 = 256 MB */
+	struct handoff *handoffs;  /* all of them: made before the loops run, freed after */
 	_Atomic uint64_t captured; /* bytes held for rules that deliveryd evaluates: count as pending */
 };
 

@@ -29,8 +29,7 @@ static bool is_overloaded(struct handoff_session *s)
 
 	if (!s->over_mark)
 		return false;
-	if (atomic_load(&h->shared->sessions) > handoff_session_mark(h))
-		handoff_evict_one(h);
+	handoff_make_room(h);
 	s->over_mark = atomic_load(&h->shared->sessions) > handoff_session_mark(h);
 	return s->over_mark;
 }

@@ -141,8 +141,7 @@ void handoff_session_enter(struct handoff_session *s, enum handoff_state state)
 		transaction_clear(&s->t);
 	handoff_idle(s, state == HANDOFF_READY || state == HANDOFF_CONNECTED);
 	handoff_paused(s, state == HANDOFF_PAUSED);
-	if (state == HANDOFF_CLOSING)
-		handoff_count(s, false);
+	handoff_count_closing(s, state == HANDOFF_CLOSING);
 	handoff_session_restart_clock(s);
 }
 
@@ -221,6 +220,7 @@ void handoff_session_free(struct handoff_session *s)
 	handoff_io_close(s);
 	handoff_idle(s, false);
 	handoff_paused(s, false);
+	handoff_count_closing(s, false);
 	handoff_count(s, false);
 	TAILQ_REMOVE(&h->all, s, all_link);
 	str_free(&s->out);

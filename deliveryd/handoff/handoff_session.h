@@ -48,6 +48,7 @@ struct handoff_session {
 	uint64_t since_us; /* in CONNECTED and READY: idle since */
 	uint32_t progress; /* bytes of data since the clock was last started */
 	bool counted;      /* among shared->sessions */
+	bool is_closing;   /* among shared->closing */
 	bool over_mark;    /* came when there were too many */
 	bool consuming;    /* commands are being taken from the buffer right now */
 	bool overlong;     /* inside a command line that is too long */
@@ -142,9 +143,10 @@ uint64_t handoff_session_mark(const struct handoff *);
 bool handoff_under_pressure(const struct handoff *);
 void handoff_idle(struct handoff_session *, bool is);
 void handoff_paused(struct handoff_session *, bool is);
-/* Sends away the session that has been idle longest, if there is one that may be; on another loop a little later. */
-void handoff_evict_one(struct handoff *);
 void handoff_count(struct handoff_session *, bool is);
+void handoff_count_closing(struct handoff_session *, bool is);
+/* Too many sessions, but for those that have been told to go? Then one more is told. */
+void handoff_make_room(struct handoff *);
 /* A session or store has gone */
 void handoff_gone(struct handoff *);
 
