@@ -48,7 +48,8 @@ struct daemon {
 	char *config_path;
 	void (*fatal)(void *ctx, const struct error *);
 	void *fatal_ctx;
-	uint64_t started_wall_us, stop_timeout_us;
+	uint64_t started_wall_us;
+	_Atomic uint64_t stop_timeout_us; /* a reload may change it */
 
 	struct role_thread queue_role, spool_role, control_role, net_roles[NETS_MAX];
 	unsigned n_nets, n_net_threads; /* n_net_threads is 0 when net 0 shares the queue's loop */
@@ -319,10 +320,14 @@ static bool reload_request(void *ctx, const char *step, bool force, struct str *
 static void apply_policy(void *ctx, const struct policy *policy)
 {
 	struct daemon *d = ctx;
+	const struct process_options *p = conf_process(policy_conf(policy));
 	struct resolver_server servers[SERVERS_MAX];
 
 	set_prohibited(d, policy);
-	resolver_set_servers(d->resolver, servers, dns_servers(conf_process(policy_conf(policy)), servers));
+	resolver_set_servers(d->resolver, servers, dns_servers(p, servers));
+	spool_set_limits(d->spool, p->spool_min_free, p->spool_memory);
+	d->stop_timeout_us = p->stop_timeout_s * SECOND_US;
+	log_set_level(p->log_level);
 }
 
 static void make_reload(struct daemon *d, struct policy *takes)
@@ -435,6 +440,7 @@ struct daemon *daemon_start(const char *config_path, struct policy *policy, stru
 	d->fatal_ctx = ctx;
 	d->started_wall_us = clock_system.wall_us(&clock_system);
 	d->stop_timeout_us = p->stop_timeout_s * SECOND_US;
+	log_set_level(p->log_level);
 	d->hup.take = take_hup;
 	make_loops(d, p->delivery_threads);
 	if (!make_parts(d, policy, sockets, err) ||
@@ -499,12 +505,12 @@ static bool wait_until(sem_t *sem, uint64_t deadline_mono_us)
 /* No new mail first; what is under way gets its time; what is past end of data is recorded by the queue. */
 static void drain(struct daemon *d)
 {
-	uint64_t now = clock_system.mono_us(&clock_system);
+	uint64_t now = clock_system.mono_us(&clock_system), timeout_us = d->stop_timeout_us;
 	sem_t done;
 	struct stopping s = {
 		.daemon = d,
 		.transaction_deadline_us = now + TRANSACTION_GRACE_S * SECOND_US,
-		.final_deadline_us = now + d->stop_timeout_us - d->stop_timeout_us / 10,
+		.final_deadline_us = now + timeout_us - timeout_us / 10,
 		.done = &done,
 	};
 	unsigned due = d->n_nets + 1;

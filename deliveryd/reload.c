@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+enum reload_step { RELOAD_ALL, RELOAD_CHECK, RELOAD_TAKE, RELOAD_DROP };
+
 struct reload {
 	struct reload_parts parts;
 	struct policy *in_force;
@@ -31,9 +33,9 @@ void reload_free(struct reload **p)
 
 struct question {
 	struct reload *reload;
-	struct policy *next;
+	struct policy *next; /* borrows; NULL = the one in force */
+	struct errors why;
 	bool may_drop;
-	struct error why;
 };
 
 static void ask_may_drop(void *arg)
@@ -47,15 +49,22 @@ static void put_in_force(void *arg)
 {
 	struct question *q = arg;
 
-	queue_reconfigure(q->reload->parts.queue, policy_ref(q->next));
+	queue_take(q->reload->parts.queue, policy_ref(q->next));
 	q->reload->parts.apply(q->reload->parts.ctx, q->next);
+}
+
+static void forget_previous(void *arg)
+{
+	struct question *q = arg;
+
+	queue_drop(q->reload->parts.queue);
 }
 
 /* --- the answer ------------------------------------------------------------------------------------------------ */
 
 static void add_errors(json_t *answer, const struct errors *errors)
 {
-	json_t *bad = json_array(), *warnings = json_array();
+	json_t *bad = json_object_get(answer, "errors"), *warnings = json_object_get(answer, "warnings");
 
 	for (size_t i = 0; i < errors->n; i++) {
 		bool warning = errors->items[i].level == ERROR_WARNING;
@@ -66,22 +75,18 @@ static void add_errors(json_t *answer, const struct errors *errors)
 		else
 			log_error("reload: %s", errors->items[i].text);
 	}
-	json_object_set_new(answer, "errors", bad);
-	json_object_set_new(answer, "warnings", warnings);
 }
 
 static void refuse(json_t *answer, const char *why)
 {
-	json_t *errors = json_object_get(answer, "errors");
-
 	log_error("reload: %s", why);
-	json_array_append_new(errors, json_string(why));
+	json_array_append_new(json_object_get(answer, "errors"), json_string(why));
 }
 
 static struct policy *load(struct reload *r, json_t *answer)
 {
 	struct errors errors = {0};
-	struct policy *next = policy_load(r->parts.config_path, &errors);
+	struct policy *next = policy_reload(r->parts.config_path, r->in_force, answer, &errors);
 
 	add_errors(answer, &errors);
 	errors_free(&errors);
@@ -115,44 +120,94 @@ static void post_event(struct reload *r, bool ok)
 	event_post(r->parts.events, &event);
 }
 
-/* Everything that can fail has succeeded before the first thing changes. */
-static bool take(struct reload *r, struct policy *next, const char *step, bool force, json_t *answer)
+/* What the step takes away must have no mail, unless the operator says so. */
+static bool may_drop(struct reload *r, struct policy *next, bool force, json_t *answer)
 {
-	const struct process_options *p = conf_process(policy_conf(next));
 	struct question q = {.reload = r, .next = next};
-	struct stamp_keys *keys;
 
-	conf_diff_json(policy_conf(r->in_force), policy_conf(next), answer);
-	loop_call(r->parts.queue_loop, ask_may_drop, &q);
-	if (!q.may_drop && !force) {
-		refuse(answer, q.why.text);
-		return false;
-	}
-	if (!load_keys(p, &keys, answer))
-		return false;
-	if (strcmp(step, "check") == 0) {
-		stamp_keys_free(&keys);
+	if (force)
 		return true;
-	}
+	loop_call(r->parts.queue_loop, ask_may_drop, &q);
+	add_errors(answer, &q.why);
+	errors_free(&q.why);
+	return q.may_drop;
+}
+
+static void drop(struct reload *r)
+{
+	struct question q = {.reload = r};
+
+	policy_cell_drop(r->parts.cell);
+	loop_call(r->parts.queue_loop, forget_previous, &q);
+}
+
+/* The queue first: it must know a binding before the handoff lets mail for it in. */
+static void take(struct reload *r, struct policy *next, struct stamp_keys *keys)
+{
+	struct question q = {.reload = r, .next = next};
+
 	loop_call(r->parts.queue_loop, put_in_force, &q);
-	policy_cell_set(r->parts.cell, policy_ref(next), keys);
-	reopen_events(r, p->log_events);
+	policy_cell_take(r->parts.cell, policy_ref(next), keys);
+	reopen_events(r, conf_process(policy_conf(next))->log_events);
 	policy_unref(&r->in_force);
 	r->in_force = policy_ref(next);
-	log_notice("configuration reloaded");
+}
+
+/* Everything that can fail has succeeded before the first thing changes. */
+static bool run_files(struct reload *r, enum reload_step step, bool force, json_t *answer)
+{
+	struct policy *next = load(r, answer);
+	struct stamp_keys *keys = NULL;
+	bool ok = next && may_drop(r, next, force, answer) &&
+		  load_keys(conf_process(policy_conf(next)), &keys, answer);
+
+	if (ok && step != RELOAD_CHECK) {
+		take(r, next, keys);
+		keys = NULL;
+		if (step == RELOAD_ALL)
+			drop(r);
+		log_notice(step == RELOAD_ALL ? "configuration reloaded"
+					      : "configuration reloaded; what it no longer has stays known for now");
+	}
+	stamp_keys_free(&keys);
+	policy_unref(&next);
+	return ok;
+}
+
+/* Mail for what goes may have come since the step "take": it then stays known until that is gone or drained. */
+static bool run_drop(struct reload *r, bool force, json_t *answer)
+{
+	if (!may_drop(r, NULL, force, answer))
+		return false;
+	drop(r);
+	log_notice("what the previous configuration had is dropped");
 	return true;
+}
+
+static const char *const step_names[] = {"all", "check", "take", "drop"};
+
+static bool run_step(struct reload *r, const char *name, bool force, json_t *answer)
+{
+	for (size_t i = 0; i < array_len(step_names); i++)
+		if (strcmp(name, step_names[i]) == 0)
+			return i == RELOAD_DROP ? run_drop(r, force, answer)
+						: run_files(r, (enum reload_step)i, force, answer);
+	refuse(answer, "step is check, take, drop or all");
+	return false;
 }
 
 bool reload_run(struct reload *r, const char *step, bool force, struct str *out)
 {
 	json_t *answer = json_object();
-	struct policy *next = load(r, answer);
-	bool ok = next && take(r, next, step, force, answer);
+	bool ok;
 	char *text;
 
+	json_object_set_new(answer, "errors", json_array());
+	json_object_set_new(answer, "warnings", json_array());
+	ok = run_step(r, step, force, answer);
 	if (!ok)
 		log_error("reload: refused; the configuration in force stays");
-	if (strcmp(step, "check") != 0)
+	if (strcmp(step, "take") == 0 || strcmp(step, "all") == 0)
 		post_event(r, ok);
 	json_object_set_new(answer, "ok", json_boolean(ok));
 	text = json_dumps(answer, JSON_COMPACT);
@@ -160,6 +215,5 @@ bool reload_run(struct reload *r, const char *step, bool force, struct str *out)
 	str_add_char(out, '\n');
 	free(text);
 	json_decref(answer);
-	policy_unref(&next);
 	return ok;
 }

@@ -109,7 +109,7 @@ static int parse_options(int argc, char **argv, struct options *o)
 static struct snapshot *load(const char *path)
 {
 	struct errors errors = {.n = 0};
-	struct snapshot *s = snapshot_load(path, &errors);
+	struct snapshot *s = snapshot_load(path, NULL, NULL, &errors);
 	conf_print_errors(&errors, stderr);
 	errors_free(&errors);
 	return s;

@@ -23,8 +23,10 @@ struct snapshot {
 	uint64_t loaded_us; /* wall */
 };
 
-/* Loads configuration, policy and keys; NULL with everything that is wrong in errors. */
-struct snapshot *snapshot_load(const char *conf_path, struct errors *);
+/* Loads configuration, policy and keys; NULL with everything that is wrong in errors. `running`, `changes`: see
+ * policy_reload(); NULL at start. */
+struct snapshot *snapshot_load(
+        const char *conf_path, const struct policy *running, json_t *changes, struct errors *);
 void snapshot_unref(struct snapshot **);
 
 struct milter_counts {

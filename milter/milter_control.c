@@ -54,7 +54,7 @@ static bool reload(struct milter *m, const char *step, struct errors *errors, js
 {
 	if (strcmp(step, "check") != 0)
 		return milter_reload(m, errors, answer);
-	struct snapshot *s = snapshot_load(m->conf_path, errors);
+	struct snapshot *s = snapshot_load(m->conf_path, NULL, NULL, errors);
 	bool ok = s != NULL;
 	snapshot_unref(&s);
 	return ok;

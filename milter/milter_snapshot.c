@@ -18,9 +18,10 @@ static struct stamp_keys *load_keys(const struct policy *policy, struct errors *
 	return keys;
 }
 
-struct snapshot *snapshot_load(const char *conf_path, struct errors *errors)
+struct snapshot *snapshot_load(
+        const char *conf_path, const struct policy *running, json_t *changes, struct errors *errors)
 {
-	struct policy *policy = policy_load(conf_path, errors);
+	struct policy *policy = policy_reload(conf_path, running, changes, errors);
 	if (policy == NULL)
 		return NULL;
 	struct snapshot *s = mem_zalloc(sizeof(*s));
@@ -54,28 +55,27 @@ struct snapshot *milter_snapshot(struct milter *m)
 	return s;
 }
 
-static void warn_restart(const struct milter *m, const struct snapshot *fresh)
+static void warn_restart(const json_t *changes)
 {
-	const char *header = conf_process(policy_conf(fresh->policy))->stamp_header;
-	if (strcmp(header, m->header) != 0)
-		log_warning("stamp.header: stays %s until bindpost-milter is restarted", m->header);
+	size_t i;
+	json_t *option;
+	json_array_foreach(json_object_get(changes, "restart"), i, option) log_warning(
+	        "%s: keeps its old value until bindpost-milter is restarted", json_string_value(option));
 }
 
 static bool reload_locked(struct milter *m, struct errors *errors, json_t *changes)
 {
-	struct snapshot *fresh = snapshot_load(m->conf_path, errors);
+	struct snapshot *fresh = snapshot_load(m->conf_path, m->current->policy, changes, errors);
 	if (fresh == NULL) {
 		atomic_fetch_add(&m->counts.reloads_refused, 1);
 		return false;
 	}
-	warn_restart(m, fresh);
+	warn_restart(changes);
 	pthread_mutex_lock(&m->lock);
 	struct snapshot *old = m->current;
 	m->current = fresh;
 	pthread_mutex_unlock(&m->lock);
 	log_set_level(conf_process(policy_conf(fresh->policy))->log_level);
-	if (changes != NULL)
-		conf_diff_json(policy_conf(old->policy), policy_conf(fresh->policy), changes);
 	snapshot_unref(&old);
 	atomic_fetch_add(&m->counts.reloads, 1);
 	return true;
@@ -83,9 +83,11 @@ static bool reload_locked(struct milter *m, struct errors *errors, json_t *chang
 
 bool milter_reload(struct milter *m, struct errors *errors, json_t *changes)
 {
+	json_t *told = changes != NULL ? json_incref(changes) : json_object();
 	pthread_mutex_lock(&m->reload_lock);
-	bool ok = reload_locked(m, errors, changes);
+	bool ok = reload_locked(m, errors, told);
 	pthread_mutex_unlock(&m->reload_lock);
+	json_decref(told);
 	for (size_t i = 0; i < errors->n; i++) {
 		if (errors->items[i].level == ERROR_ERROR)
 			log_error("%s", errors->items[i].text);

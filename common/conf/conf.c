@@ -107,6 +107,7 @@ static void conf_free(struct conf *c)
 	mem_free(&c->bindings);
 	mem_free(&c->groups);
 	mem_free(&c->files);
+	conf_unref(&c->started);
 	strmap_free(&c->binding_names);
 	strmap_free(&c->group_names);
 	pool_free(&c->pool);

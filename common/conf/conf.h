@@ -97,9 +97,14 @@ void conf_resolve_host(
 /*
  * What a reload changed, for its answer. Adds to the object `into`: "added", "removed", "changed" (names of
  * bindings), "options" (what else changed, as "global.retry_interval" or "log.level"), "restart" (options
- * that keep their old value until a restart) and "rules" (true if they changed).
+ * that keep their old value until a restart), "rules" (true if they changed) and "rules_added", "rules_removed",
+ * "rules_changed" (by name, else by condition; rules of the same condition are told apart by what they bind to).
+ * Rules that only stand in another order are in none of the three.
  */
 void conf_diff_json(const struct conf *old, const struct conf *new, json_t *into);
+/* Before `fresh` is shared: options that need a restart get the values they have in `running`, a snapshot that this
+ * process runs by, so that everybody who asks for one sees what is really in effect. */
+void conf_keep_running(struct conf *fresh, struct conf *running);
 
 /* The JSON Schema of either file, from options.def. Caller frees with json_decref(). */
 json_t *conf_schema(bool policy_file);

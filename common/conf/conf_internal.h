@@ -49,6 +49,7 @@ struct conf {
 	bool proc_set[PROC_COUNT]; /* stands in the file */
 	struct process_options process;
 	struct global_options globals;
+	struct conf *started; /* shares; whose values of options that need a restart are used here; NULL = own */
 
 	union value builtin[OPT_COUNT];
 	struct scope global;

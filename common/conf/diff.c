@@ -186,6 +186,97 @@ static bool rules_differ(const struct conf *a, const struct conf *b)
 	return false;
 }
 
+/* What operators call a rule: its name; without one its condition. */
+static const char *rule_label(const json_t *rule)
+{
+	const char *name = json_string_value(json_object_get(rule, "name"));
+	const char *when = json_string_value(json_object_get(rule, "when"));
+
+	return name ? name : when ? when : "";
+}
+
+/* Label -> list of the rules that have it, in order. Labels are few to a list: mostly one. */
+static json_t *rules_by_label(const struct conf *c)
+{
+	json_t *map = json_object();
+
+	for (size_t i = 0; i < c->n_rules; i++) {
+		const char *label = rule_label(c->rules[i].json);
+		json_t *list = json_object_get(map, label);
+
+		if (!list) {
+			list = json_array();
+			json_object_set_new_nocheck(map, label, list);
+		}
+		json_array_append(list, (json_t *)c->rules[i].json);
+	}
+	return map;
+}
+
+static bool list_has(const json_t *list, const json_t *rule)
+{
+	size_t i;
+	json_t *item;
+
+	json_array_foreach((json_t *)list, i, item) if (json_equal(item, rule)) return true;
+	return false;
+}
+
+/* Labels of a's rules that b does not have (into gone), or has with other content (into changed). */
+static void rules_beyond(json_t *a, json_t *b, json_t *gone, json_t *changed)
+{
+	const char *label;
+	json_t *list;
+
+	json_object_foreach(a, label, list)
+	{
+		const json_t *others = json_object_get(b, label);
+		bool all = others && json_array_size(others) >= json_array_size(list);
+		size_t i;
+		json_t *rule;
+
+		if (!others) {
+			json_array_append_new(gone, json_string_nocheck(label));
+			continue;
+		}
+		json_array_foreach(list, i, rule) all &= list_has(others, rule);
+		if (!all && changed)
+			json_array_append_new(changed, json_string_nocheck(label));
+	}
+}
+
+static bool holds(const json_t *names, const char *name)
+{
+	size_t i;
+	json_t *item;
+
+	json_array_foreach(
+	        (json_t *)names, i, item) if (strcmp(json_string_value(item), name) == 0) return true;
+	return false;
+}
+
+static void diff_rules(const struct conf *old, const struct conf *new, json_t *into)
+{
+	json_t *added = json_array(), *removed = json_array(), *changed = json_array(), *back = json_array();
+	json_t *before = rules_by_label(old), *after = rules_by_label(new);
+	size_t i;
+	json_t *item;
+
+	if (rules_differ(old, new)) {
+		rules_beyond(before, after, removed, changed);
+		rules_beyond(after, before, added, back);
+		json_array_foreach(back, i, item) if (!holds(changed, json_string_value(item)))
+		        json_array_append(changed, item);
+	}
+	json_object_set_new(into, "rules", json_boolean(rules_differ(old, new)));
+	json_object_set_new(into, "rules_added", added);
+	json_object_set_new(into, "rules_removed", removed);
+	json_object_set_new(into, "rules_changed", changed);
+	json_decref(back);
+	json_decref(before);
+	json_decref(after);
+}
+
 void conf_diff_json(const struct conf *old, const struct conf *new, json_t *into)
 {
 	json_t *added = json_array(), *removed = json_array(), *changed = json_array();
@@ -209,5 +300,17 @@ void conf_diff_json(const struct conf *old, const struct conf *new, json_t *into
 	json_object_set_new(into, "changed", changed);
 	json_object_set_new(into, "options", options);
 	json_object_set_new(into, "restart", restart);
-	json_object_set_new(into, "rules", json_boolean(rules_differ(old, new)));
+	diff_rules(old, new, into);
+}
+
+void conf_keep_running(struct conf *fresh, struct conf *running)
+{
+	for (int i = 0; i < PROC_COUNT; i++)
+		if (process_rows[i].reload == RELOAD_RESTART) {
+			fresh->proc[i] = running->proc[i];
+			fresh->proc_set[i] = running->proc_set[i];
+		}
+	fill_process_options(fresh);
+	/* the values may already be borrowed from the snapshot of the start */
+	fresh->started = conf_ref(running->started ? running->started : running);
 }

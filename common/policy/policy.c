@@ -97,10 +97,22 @@ struct policy *policy_new(struct conf *conf, struct errors *errors)
 
 struct policy *policy_load(const char *path, struct errors *errors)
 {
+	return policy_reload(path, NULL, NULL, errors);
+}
+
+struct policy *policy_reload(
+        const char *path, const struct policy *running, json_t *changes, struct errors *errors)
+{
 	size_t n_before = errors->n_errors;
 	struct conf *conf = conf_load_anyway(path, errors);
-	if (errors->n_errors == n_before)
+	if (errors->n_errors == n_before) {
+		/* in this order: what needs a restart is told by what the files say */
+		if (changes != NULL)
+			conf_diff_json(running->conf, conf, changes);
+		if (running != NULL)
+			conf_keep_running(conf, running->conf);
 		return policy_new(conf, errors);
+	}
 	/* the rules' errors in the same answer; the rest would only repeat what is said already */
 	struct policy *p = policy_empty(conf);
 	compile_rules(p, errors);

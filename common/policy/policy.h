@@ -16,6 +16,12 @@ struct policy;
 
 /* Loads conf and compiles the rules; NULL when there are errors. Warnings (unreachable rule, ...) are added too. */
 struct policy *policy_load(const char *bindpost_json_path, struct errors *);
+/*
+ * The same for a process that runs by another snapshot: options that need a restart keep the values they have there,
+ * and what changed is added to the object `changes` (conf_diff_json(); may be NULL).
+ */
+struct policy *policy_reload(
+        const char *bindpost_json_path, const struct policy *running, json_t *changes, struct errors *);
 struct policy *policy_new(struct conf *takes_ref, struct errors *);
 struct policy *policy_ref(struct policy *);
 void policy_unref(struct policy **);
@@ -93,9 +99,12 @@ struct recipient_choice {
 /* rcpt: the final recipient as given at the handoff */
 void policy_recipient(
         const struct policy *, const struct decision *, const char *rcpt, struct recipient_choice *);
-/* The same, recording the open rules asked and their recipient tests (explain). */
-void policy_recipient_traced(const struct policy *, const struct decision *, const char *rcpt,
-        struct recipient_choice *, struct policy_trace *);
+/*
+ * The same among n > 0 snapshots: an open rule is looked up in the first that knows its digest (during a reload the
+ * one in force, then those it replaced). `trace` may be NULL; it records the open rules asked and their tests (explain).
+ */
+void policy_recipient_among(const struct policy *const *policies, size_t n, const struct decision *,
+        const char *rcpt, struct recipient_choice *, struct policy_trace *);
 /* True when no rule of this policy can still claim a message whose decision is unclaimed (default_binding none: 451 in the milter). */
 bool decision_is_final_unclaimed(const struct decision *);
 

@@ -31,8 +31,17 @@ static bool matches(struct eval *ev, const struct rule *r, const struct open_rul
 	return matched;
 }
 
-void policy_recipient_traced(const struct policy *p, const struct decision *d, const char *rcpt,
-        struct recipient_choice *out, struct policy_trace *trace)
+static const struct rule *find_among(
+        const struct policy *const *policies, size_t n, const struct open_rule *o)
+{
+	const struct rule *r = NULL;
+	for (size_t i = 0; i < n && r == NULL; i++)
+		r = find_rule(policies[i], o);
+	return r;
+}
+
+void policy_recipient_among(const struct policy *const *policies, size_t n, const struct decision *d,
+        const char *rcpt, struct recipient_choice *out, struct policy_trace *trace)
 {
 	*out = (struct recipient_choice){.target = d->target.name,
 	        .has_sticky = d->target.has_sticky,
@@ -45,12 +54,12 @@ void policy_recipient_traced(const struct policy *p, const struct decision *d, c
 	struct eval ev;
 	struct facts none = {.mailfrom = "", .recv_port = -1, .size = -1};
 	struct pool *work = pool_new(1024);
-	eval_init(&ev, p, &none, work);
+	eval_init(&ev, policies[0], &none, work); /* recipient tests look at nothing else of a policy */
 	eval_set_recipient(&ev, rcpt);
 	ev.trace = trace;
 	for (size_t i = 0; i < d->n_open; i++) {
 		const struct open_rule *o = &d->open[i];
-		const struct rule *r = find_rule(p, o);
+		const struct rule *r = find_among(policies, n, o);
 		if (r == NULL) {
 			out->stale_rules++;
 			continue;
@@ -72,5 +81,5 @@ void policy_recipient_traced(const struct policy *p, const struct decision *d, c
 void policy_recipient(
         const struct policy *p, const struct decision *d, const char *rcpt, struct recipient_choice *out)
 {
-	policy_recipient_traced(p, d, rcpt, out, NULL);
+	policy_recipient_among(&p, 1, d, rcpt, out, NULL);
 }

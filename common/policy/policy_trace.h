@@ -1,7 +1,7 @@
 /*
  * policy_trace - why a message got its binding: what `bindpost explain` prints
  *
- * Purpose    Given to policy_eval() and policy_recipient_traced(), it records the rules looked at, in order, with the
+ * Purpose    Given to policy_eval() and policy_recipient_among(), it records the rules looked at, in order, with the
  *            result of every test. With a trace the index is not used and AND and OR do not stop early, so that every
  *            test of every rule up to the deciding one is there.
  * Ownership  policy_trace_init() and policy_trace_free(); all strings live until then.

@@ -58,17 +58,38 @@ static void take_default(struct decision *out)
 	out->claimed = true;
 }
 
-static enum stamp_reason read_stamp(const struct decide_input *in, struct decision *out)
+static enum stamp_reason read_stamp_by(const struct decide_input *in, const struct policy *policy,
+        const struct stamp_keys *keys, struct decision *out)
 {
 	const struct message_header *h = in->header;
-	const struct process_options *o = conf_process(conf_of(in->view));
+	uint64_t lifetime_s = conf_process(conf_of(in->view))->stamp_lifetime_s;
 
-	if (h->n_stamps > 1)
+	return stamp_read(h->stamp.data, h->stamp.len, policy, keys, lifetime_s, in->wall_us,
+	        h->has_message_id ? h->message_id.data : NULL, out);
+}
+
+/* A name or a key that the policy in force does not know: it may be of the one it replaced a moment ago. */
+static bool may_be_previous(enum stamp_reason reason)
+{
+	return reason == STAMP_UNKNOWN_BINDING || reason == STAMP_BAD_MAC || reason == STAMP_NO_MAC;
+}
+
+static enum stamp_reason read_stamp(const struct decide_input *in, struct decision *out)
+{
+	const struct policy_view *v = in->view;
+	enum stamp_reason reason;
+
+	if (in->header->n_stamps > 1)
 		return STAMP_TWO;
-	if (h->stamp.failed)
+	if (in->header->stamp.failed)
 		return STAMP_SYNTAX;
-	return stamp_read(h->stamp.data, h->stamp.len, in->view->policy, in->view->keys, o->stamp_lifetime_s,
-	        in->wall_us, h->has_message_id ? h->message_id.data : NULL, out);
+	reason = read_stamp_by(in, v->policy, v->keys, out);
+	if (!may_be_previous(reason))
+		return reason;
+	for (unsigned i = 0; i < v->n_previous; i++)
+		if (read_stamp_by(in, v->previous[i].policy, v->previous[i].keys, out) == STAMP_OK)
+			return STAMP_OK;
+	return reason;
 }
 
 enum reply decide_message(const struct decide_input *in, struct decision *out, enum stamp_reason *reason)
@@ -99,7 +120,11 @@ enum reply decide_message(const struct decide_input *in, struct decision *out, e
 enum reply decide_recipient(const struct decide_input *in, const struct decision *decision, const char *rcpt,
         struct recipient_choice *choice)
 {
-	policy_recipient(in->view->policy, decision, rcpt, choice);
+	const struct policy *policies[1 + POLICY_KEPT_MAX] = {in->view->policy};
+
+	for (unsigned i = 0; i < in->view->n_previous; i++)
+		policies[1 + i] = in->view->previous[i].policy;
+	policy_recipient_among(policies, 1 + in->view->n_previous, decision, rcpt, choice, NULL);
 	if (choice->claimed || !in->sender[0])
 		return REPLY_NONE;
 	if (conf_global(conf_of(in->view))->default_binding == DEFAULT_BINDING_NONE)

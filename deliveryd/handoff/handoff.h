@@ -21,18 +21,28 @@
 #include "spool/spool.h"
 
 /*
- * The configuration in force, as net threads see it: swapped whole by the queue role. A transaction takes a view at MAIL
- * and keeps it to its end: policy and keys of one moment, alive as long as the view is held.
+ * The configuration in force, as net threads see it: swapped whole by the reload. A transaction takes a view at MAIL
+ * and keeps it to its end: policy and keys of one moment, alive as long as the view is held. Between a reload's steps
+ * "take" and "drop" the milter may still stamp by what was in force before: that is kept in `previous`, newest first.
  */
+#define POLICY_KEPT_MAX 4
 struct policy_cell;
 struct policy_view {
 	struct policy *policy;
 	const struct stamp_keys *keys; /* NULL = stamps are not authenticated */
+	struct policy_previous {
+		const struct policy *policy;
+		const struct stamp_keys *keys;
+	} previous[POLICY_KEPT_MAX];
+	unsigned n_previous;
 };
 struct policy_cell *policy_cell_new(struct policy *takes_ref, struct stamp_keys *takes /* may be NULL */);
 struct policy *policy_cell_get(struct policy_cell *); /* a new reference */
 const struct policy_view *policy_cell_view(struct policy_cell *);
 void policy_view_unref(const struct policy_view **);
+/* One thread at a time changes a cell. _take keeps what it replaces as previous, _drop forgets that, _set is both. */
+void policy_cell_take(struct policy_cell *, struct policy *takes_ref, struct stamp_keys *takes);
+void policy_cell_drop(struct policy_cell *);
 void policy_cell_set(struct policy_cell *, struct policy *takes_ref, struct stamp_keys *takes);
 void policy_cell_free(struct policy_cell **);
 

@@ -2,11 +2,19 @@
 #include "handoff/handoff.h"
 
 #include <pthread.h>
+#include <string.h>
 #include "base/mem.h"
+
+/* What one reload brought: shared by the views that know it. */
+struct moment {
+	struct policy *policy;   /* shares */
+	struct stamp_keys *keys; /* owns */
+	atomic_uint refs;
+};
 
 struct counted_view {
 	struct policy_view view;
-	struct stamp_keys *keys; /* owns */
+	struct moment *moments[1 + POLICY_KEPT_MAX]; /* shares; [0] is the one in force */
 	atomic_uint refs;
 };
 
@@ -16,23 +24,69 @@ struct policy_cell {
 	struct counted_view *now;
 };
 
-static struct counted_view *view_new(struct policy *takes_ref, struct stamp_keys *takes)
+static struct moment *moment_new(struct policy *takes_ref, struct stamp_keys *takes)
+{
+	struct moment *m = mem_zalloc(sizeof(*m));
+
+	m->policy = takes_ref;
+	m->keys = takes;
+	atomic_init(&m->refs, 1);
+	return m;
+}
+
+static struct moment *moment_ref(struct moment *m)
+{
+	atomic_fetch_add(&m->refs, 1);
+	return m;
+}
+
+static void moment_unref(struct moment *m)
+{
+	if (atomic_fetch_sub(&m->refs, 1) != 1)
+		return;
+	policy_unref(&m->policy);
+	if (m->keys)
+		stamp_keys_free(&m->keys);
+	mem_free(&m);
+}
+
+static struct counted_view *view_new(struct moment *takes)
 {
 	struct counted_view *v = mem_zalloc(sizeof(*v));
 
-	v->view.policy = takes_ref;
-	v->view.keys = v->keys = takes;
+	v->view.policy = takes->policy;
+	v->view.keys = takes->keys;
+	v->moments[0] = takes;
 	atomic_init(&v->refs, 1);
 	return v;
+}
+
+static void view_add_previous(struct counted_view *v, struct moment *m)
+{
+	v->view.previous[v->view.n_previous] = (struct policy_previous){m->policy, m->keys};
+	v->moments[1 + v->view.n_previous++] = moment_ref(m);
+}
+
+/*
+ * The one it replaces comes first. With too many the oldest stays, because that is the one the milter had when both
+ * last agreed, and of the others the older give way.
+ */
+static void view_keep(struct counted_view *v, const struct counted_view *before)
+{
+	unsigned n = before->view.n_previous;
+
+	view_add_previous(v, before->moments[0]);
+	for (unsigned i = 1; i <= n; i++)
+		if (i == n || v->view.n_previous + 1 < POLICY_KEPT_MAX)
+			view_add_previous(v, before->moments[i]);
 }
 
 static void view_unref(struct counted_view *v)
 {
 	if (atomic_fetch_sub(&v->refs, 1) != 1)
 		return;
-	policy_unref(&v->view.policy);
-	if (v->keys)
-		stamp_keys_free(&v->keys);
+	for (unsigned i = 0; i <= v->view.n_previous; i++)
+		moment_unref(v->moments[i]);
 	mem_free(&v);
 }
 
@@ -41,7 +95,7 @@ struct policy_cell *policy_cell_new(struct policy *takes_ref, struct stamp_keys 
 	struct policy_cell *cell = mem_zalloc(sizeof(*cell));
 
 	pthread_mutex_init(&cell->lock, NULL);
-	cell->now = view_new(takes_ref, takes);
+	cell->now = view_new(moment_new(takes_ref, takes));
 	return cell;
 }
 
@@ -74,15 +128,34 @@ struct policy *policy_cell_get(struct policy_cell *cell)
 	return policy;
 }
 
-void policy_cell_set(struct policy_cell *cell, struct policy *takes_ref, struct stamp_keys *takes)
+/* Only one thread changes a cell: what is read here outside the lock stays. */
+static void change(struct policy_cell *cell, struct counted_view *next)
 {
-	struct counted_view *next = view_new(takes_ref, takes), *before;
+	struct counted_view *before;
 
 	pthread_mutex_lock(&cell->lock);
 	before = cell->now;
 	cell->now = next;
 	pthread_mutex_unlock(&cell->lock);
 	view_unref(before);
+}
+
+void policy_cell_take(struct policy_cell *cell, struct policy *takes_ref, struct stamp_keys *takes)
+{
+	struct counted_view *next = view_new(moment_new(takes_ref, takes));
+
+	view_keep(next, cell->now);
+	change(cell, next);
+}
+
+void policy_cell_drop(struct policy_cell *cell)
+{
+	change(cell, view_new(moment_ref(cell->now->moments[0])));
+}
+
+void policy_cell_set(struct policy_cell *cell, struct policy *takes_ref, struct stamp_keys *takes)
+{
+	change(cell, view_new(moment_new(takes_ref, takes)));
 }
 
 void policy_cell_free(struct policy_cell **p)

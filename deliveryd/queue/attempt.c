@@ -100,7 +100,7 @@ static bool host_room(struct hop_queue *hq, const struct route_addr *a, struct c
 	c->host[0] = c->host[1] = NULL;
 	if (!a->mx || !b->conf)
 		return true;
-	conf_resolve_host(q->conf, b->conf, a->mx, &limits);
+	conf_resolve_host(b->snapshot, b->conf, a->mx, &limits);
 	if (limits.max_outbound_connections)
 		c->host[0] = host_limit_get(q, b->number, a->mx, limits.max_outbound_connections);
 	if (limits.scope_max_outbound_connections)

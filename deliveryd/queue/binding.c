@@ -72,7 +72,7 @@ struct limit *binding_total(struct binding *b)
 		return &b->total;
 	b->total_generation = b->q->generation;
 	if (b->conf) {
-		conf_resolve(b->q->conf, b->conf, NULL, NULL, NULL, &sched);
+		conf_resolve(b->snapshot, b->conf, NULL, NULL, NULL, &sched);
 		b->total.max = sched.binding_total ? sched.binding_total : LIMIT_NONE;
 		limit_freed(b->q, &b->total);
 	}
@@ -80,17 +80,30 @@ struct limit *binding_total(struct binding *b)
 }
 
 /* There may be ten thousand: only those with sessions or waiters are looked at closer. */
-void bindings_adopt(struct queue *q)
+static void adopt_from(struct queue *q, const struct conf *snapshot)
 {
-	for (uint32_t i = 0; i < q->bindings.n; i++)
-		binding_at(q, i)->conf = NULL;
-	for (size_t i = 0; i < conf_n_bindings(q->conf); i++) {
-		const struct conf_binding *c = conf_binding(q->conf, (uint32_t)i);
+	for (size_t i = 0; i < conf_n_bindings(snapshot); i++) {
+		const struct conf_binding *c = conf_binding(snapshot, (uint32_t)i);
 		struct binding *b = binding_get(q, c->name, BINDING_NAMED);
+		if (b->conf) /* a newer snapshot's */
+			continue;
 		b->conf = c;
+		b->snapshot = snapshot;
 		if (!limit_idle(&b->total))
 			binding_total(b);
 	}
+}
+
+void bindings_adopt(struct queue *q)
+{
+	for (uint32_t i = 0; i < q->bindings.n; i++) {
+		struct binding *b = binding_at(q, i);
+		b->conf = NULL;
+		b->snapshot = NULL;
+	}
+	adopt_from(q, q->conf);
+	for (unsigned i = 0; i < q->n_kept; i++)
+		adopt_from(q, policy_conf(q->kept[i]));
 }
 
 /* --- source addresses (design section 9, 1) ----------------------------------------------------------------- */

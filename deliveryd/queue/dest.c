@@ -63,7 +63,7 @@ static void resolve(struct queue *q, const struct binding *b, struct dest *d)
 {
 	struct conn_options o;
 	struct sched_options sched;
-	conf_resolve(q->conf, b->conf, intern_text(q->names, d->domain), &o, &d->deliv, &sched);
+	conf_resolve(b->snapshot, b->conf, intern_text(q->names, d->domain), &o, &d->deliv, &sched);
 	d->profile = profile_intern(q->profiles, &o);
 	d->key.port = (uint16_t)(o.delivery_method == DELIVERY_LMTP ? o.lmtp_port : o.remote_smtp_port);
 	if (o.gateway) {

@@ -217,44 +217,57 @@ static struct binding *group_place(struct queue *q, const char *group)
 }
 
 /*
+ * Mail of a binding, or of a group and the member it was with, that the configuration dropped: held, or Momentum's way.
+ * A member that lives on without its group keeps its mail.
+ */
+static void removed_target(struct queue *q, struct delivery *d, struct binding *b)
+{
+	if (b->conf || b->kind == BINDING_NOTIFY || q->global->removed_bindings != REMOVED_DEFAULT)
+		return;
+	struct binding *to = binding_get(q, "default", BINDING_NAMED);
+	event_moved(q, d, b, to, "binding is not in the configuration");
+	record_move(q, d, to);
+	d->binding = to->number;
+}
+
+/* The group as the newest snapshot has it that has it at all. */
+static const struct conf_group *find_group(const struct queue *q, const char *name, const struct conf **snapshot)
+{
+	const struct conf_group *group = conf_group_named(*snapshot = q->conf, name);
+	for (unsigned i = 0; !group && i < q->n_kept; i++)
+		group = conf_group_named(*snapshot = policy_conf(q->kept[i]), name);
+	return group;
+}
+
+/*
  * A member is kept until it becomes unusable. The choice is a hash, the same after a restart, so only a choice that
  * differs from the undisturbed one needs a record.
  */
 static void choose_member(struct queue *q, struct delivery *d, struct binding *now)
 {
 	const char *name = intern_text(q->names, d->group);
-	const struct conf_group *group = conf_group_named(q->conf, name);
+	const struct conf *snapshot;
+	const struct conf_group *group = find_group(q, name, &snapshot);
 	struct member_check check = {q, d->domain};
 	uint64_t key = d->has_sticky ? d->sticky : d->id;
 	if (!group) {
-		d->binding = now ? now->number : group_place(q, name)->number;
+		removed_target(q, d, now);
 		return;
 	}
 	if (now && now->conf && now->conf->group == group && member_usable(&check, now->conf)) {
 		d->binding = now->number;
 		return;
 	}
-	int chosen = policy_group_member(q->conf, group, key, member_usable, &check);
+	int chosen = policy_group_member(snapshot, group, key, member_usable, &check);
 	if (chosen < 0) {
 		d->binding = group_place(q, name)->number;
 		return;
 	}
-	struct binding *b = binding_get(q, conf_binding(q->conf, (uint32_t)chosen)->name, BINDING_NAMED);
-	bool undisturbed = policy_group_member(q->conf, group, key, member_any, NULL) == chosen;
+	struct binding *b = binding_get(q, conf_binding(snapshot, (uint32_t)chosen)->name, BINDING_NAMED);
+	bool undisturbed = policy_group_member(snapshot, group, key, member_any, NULL) == chosen;
 	if (!undisturbed || d->moved || (now && now->kind == BINDING_NAMED && now != b))
 		record_move(q, d, b);
 	d->binding = b->number;
-}
-
-/* A binding that the configuration dropped: held, or Momentum's way. */
-static void removed_binding(struct queue *q, struct delivery *d, struct binding *b)
-{
-	if (b->kind != BINDING_NAMED || b->conf || q->global->removed_bindings != REMOVED_DEFAULT)
-		return;
-	struct binding *to = binding_get(q, "default", BINDING_NAMED);
-	event_moved(q, d, b, to, "binding is not in the configuration");
-	record_move(q, d, to);
-	d->binding = to->number;
 }
 
 static struct hop_queue *queue_for(struct queue *q, struct delivery *d)
@@ -263,12 +276,14 @@ static struct hop_queue *queue_for(struct queue *q, struct delivery *d)
 	if (d->group)
 		choose_member(q, d, b);
 	else
-		removed_binding(q, d, b);
+		removed_target(q, d, b);
 	b = binding_at(q, d->binding);
 	const struct dest *dest = dest_get(q, b, d->domain);
 	enum hold hold = HOLD_NONE;
+	const struct conf *snapshot;
 	if (b->kind == BINDING_GROUP)
-		hold = HOLD_NO_MEMBER;
+		hold = d->group && find_group(q, intern_text(q->names, d->group), &snapshot) ? HOLD_NO_MEMBER
+		                                                                              : HOLD_REMOVED;
 	else if (b->kind == BINDING_NAMED && !b->conf)
 		hold = HOLD_REMOVED;
 	else if (dest->key.suspended)

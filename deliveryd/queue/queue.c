@@ -330,16 +330,14 @@ void queue_restore_setting(void *queue, const char *key, const char *value)
 
 /* --- life -------------------------------------------------------------------------------------------------------------- */
 
-static void adopt(struct queue *q, struct policy *takes_ref)
+static void adopt(struct queue *q, struct policy *policy)
 {
-	struct policy *old = q->policy;
-	q->policy = takes_ref;
+	q->policy = policy;
 	q->conf = policy_conf(q->policy);
 	q->global = conf_global(q->conf);
 	q->generation++;
 	bindings_adopt(q);
 	limits_adopt(q);
-	policy_unref(&old);
 }
 
 static void sources_changed(void *ctx)
@@ -421,11 +419,48 @@ void queue_start(struct queue *q)
 	queue_kick(q);
 }
 
-void queue_reconfigure(struct queue *q, struct policy *takes_ref)
+/* With too many the oldest stays: see policy_cell.c, which keeps the same ones. */
+static void keep(struct queue *q, struct policy *takes_ref)
 {
-	adopt(q, takes_ref);
+	unsigned moved = q->n_kept;
+	if (q->n_kept == POLICY_KEPT_MAX) {
+		moved = POLICY_KEPT_MAX - 2;
+		policy_unref(&q->kept[moved]);
+	} else {
+		q->n_kept++;
+	}
+	memmove(q->kept + 1, q->kept, moved * sizeof(*q->kept));
+	q->kept[0] = takes_ref;
+}
+
+static void put_in_force(struct queue *q, struct policy *policy)
+{
+	adopt(q, policy);
 	bindings_check_sources(q);
 	rekey_begin(q);
+}
+
+void queue_take(struct queue *q, struct policy *takes_ref)
+{
+	keep(q, q->policy);
+	put_in_force(q, takes_ref);
+}
+
+void queue_drop(struct queue *q)
+{
+	unsigned n = q->n_kept;
+	if (n == 0)
+		return;
+	q->n_kept = 0;
+	put_in_force(q, q->policy);
+	for (unsigned i = 0; i < n; i++)
+		policy_unref(&q->kept[i]);
+}
+
+void queue_reconfigure(struct queue *q, struct policy *takes_ref)
+{
+	queue_take(q, takes_ref);
+	queue_drop(q);
 }
 
 static void stop_done(struct queue *q)
@@ -515,6 +550,8 @@ void queue_free(struct queue **pq)
 	health_free(&q->health);
 	profile_table_free(&q->profiles);
 	intern_free(&q->names);
+	for (unsigned i = 0; i < q->n_kept; i++)
+		policy_unref(&q->kept[i]);
 	policy_unref(&q->policy);
 	timer_cancel(q->loop, &q->kick);
 	timer_cancel(q->loop, &q->due_timer);

@@ -36,10 +36,16 @@ void queue_restore_setting(void *queue, const char *key, const char *value);
 void queue_start(struct queue *);
 /* spool_add.queue_mail.take; spool_add.ctx is the queue */
 void queue_enqueue_mail(struct mail *);
-/* The new snapshot takes effect; queues are re-keyed in slices. */
+/*
+ * The new snapshot takes effect; queues are re-keyed in slices. With queue_take() what it no longer has stays as it was
+ * (the milter may still choose it) until queue_drop(); queue_reconfigure() is both at once.
+ */
+void queue_take(struct queue *, struct policy *takes_ref);
+void queue_drop(struct queue *);
 void queue_reconfigure(struct queue *, struct policy *takes_ref);
-/* False when the new policy drops a binding that has mail: err says which, and how to drain it. */
-bool queue_may_drop(struct queue *, const struct policy *next, struct error *);
+/* False when `next` (NULL = the snapshot in force) lacks a binding or group known here that has mail: each is an error
+ * that says how to drain it. */
+bool queue_may_drop(struct queue *, const struct policy *next, struct errors *);
 /* No new job; `done` when all sessions have closed. */
 void queue_stop(struct queue *, uint64_t transaction_deadline_mono_us, uint64_t final_deadline_mono_us,
 	void (*done)(void *ctx), void *ctx);

@@ -58,7 +58,8 @@ struct binding {
 	uint32_t number; /* in q->bindings; never changes */
 	uint32_t name;   /* interned */
 	enum binding_kind kind;
-	const struct conf_binding *conf; /* borrows from the snapshot in force; NULL = not in it */
+	const struct conf_binding *conf; /* borrows from `snapshot`; NULL = in none we know */
+	const struct conf *snapshot;     /* the one in force, or one it replaced and that is not dropped yet */
 	struct limit total;              /* binding_total() */
 	uint32_t total_generation;
 	struct counts counts;
@@ -204,8 +205,10 @@ struct queue {
 	unsigned n_nets, next_net;
 	struct handoff_shared *handoff;
 
-	struct policy *policy; /* shares */
-	struct conf *conf;     /* borrows from policy */
+	struct policy *policy;                /* shares */
+	struct conf *conf;                    /* borrows from policy */
+	struct policy *kept[POLICY_KEPT_MAX]; /* shares; replaced but not dropped, newest first */
+	unsigned n_kept;
 	const struct global_options *global;
 	uint32_t generation;
 
@@ -280,7 +283,7 @@ struct binding *binding_find(const struct queue *, const char *name);
 const char *binding_name(const struct queue *, const struct binding *);
 const char *binding_group_name(const struct binding *); /* NULL for the ungrouped */
 struct limit *binding_total(struct binding *);          /* of the configuration in force */
-void bindings_adopt(struct queue *);                    /* the snapshot in q->policy */
+void bindings_adopt(struct queue *);                    /* the snapshots in q->policy and q->kept */
 /* Whether a source address of that family may be used now; tells the operator when that changes. */
 enum source_state { SOURCE_OK, SOURCE_MISSING, SOURCE_DOWN };
 enum source_state binding_source(struct binding *, int family, struct addr *source, bool *any);

@@ -29,18 +29,36 @@ void rekey_some(struct queue *q, struct slice *slice)
 	q->rekeying = false;
 }
 
-bool queue_may_drop(struct queue *q, const struct policy *next, struct error *err)
+/* --- what a snapshot drops ---------------------------------------------------------------------------------------- */
+
+#define NAMED_MAX 20
+
+static bool still_known(const struct queue *q, const struct binding *b, const struct conf *next)
 {
-	struct conf *conf = policy_conf(next);
+	const char *name = binding_name(q, b);
+	if (b->kind == BINDING_GROUP)
+		return conf_group_named(next, name + strlen("group:")) != NULL;
+	/* what no snapshot has was dropped before */
+	return b->kind != BINDING_NAMED || !b->conf || conf_binding_named(next, name);
+}
+
+bool queue_may_drop(struct queue *q, const struct policy *next, struct errors *errors)
+{
+	const struct conf *conf = next ? policy_conf(next) : q->conf;
+	unsigned found = 0;
 	for (uint32_t i = 0; i < q->bindings.n; i++) {
 		const struct binding *b = binding_at(q, i);
 		const char *name = binding_name(q, b);
 		uint64_t n = (uint64_t)b->counts.active + b->counts.deferred + b->counts.held;
-		if (b->kind == BINDING_NAMED && b->conf && n > 0 && !conf_binding_named(conf, name))
-			return error_set(err,
-			        "binding %s has %llu deliveries queued: move them with \"bindpost drain %s "
-			        "--to OTHER\", or reload with --force",
-			        name, (unsigned long long)n, name);
+		if (n == 0 || still_known(q, b, conf) || found++ >= NAMED_MAX)
+			continue;
+		errors_add(errors, ERROR_ERROR,
+		        "binding %s has %llu deliver%s queued: move them with \"bindpost drain %s --to "
+		        "OTHER\", or "
+		        "reload with --force (removed_bindings says what becomes of them)",
+		        name, (unsigned long long)n, n == 1 ? "y" : "ies", name);
 	}
-	return true;
+	if (found > NAMED_MAX)
+		errors_add(errors, ERROR_ERROR, "and %u more bindings that have mail", found - NAMED_MAX);
+	return found == 0;
 }

@@ -81,6 +81,8 @@ struct spool *spool_open(const struct spool_config *cfg, struct error *err)
 	struct spool *s = mem_zalloc(sizeof(*s));
 
 	s->cfg = *cfg;
+	s->min_free = cfg->min_free;
+	s->memory = cfg->memory;
 	s->io = cfg->io != NULL ? cfg->io : &disk_io_system;
 	s->path = mem_strdup(cfg->path);
 	s->dir = s->bodies_dir = -1;
@@ -184,7 +186,7 @@ enum spool_health spool_health(const struct spool *s)
 
 bool spool_has_room_for(const struct spool *s, uint64_t bytes)
 {
-	uint64_t taken = atomic_load_explicit(&s->reserved_bytes, memory_order_relaxed) + s->cfg.min_free;
+	uint64_t taken = atomic_load_explicit(&s->reserved_bytes, memory_order_relaxed) + s->min_free;
 	uint64_t free_bytes = atomic_load_explicit(&s->free_bytes, memory_order_relaxed);
 
 	return free_bytes >= taken && free_bytes - taken >= bytes;
@@ -205,8 +207,14 @@ uint64_t spool_uncommitted_since_us(const struct spool *s)
 	return atomic_load_explicit(&s->uncommitted_since_us, memory_order_relaxed);
 }
 
+void spool_set_limits(struct spool *s, uint64_t min_free, uint64_t memory)
+{
+	atomic_store(&s->min_free, min_free);
+	atomic_store(&s->memory, memory);
+}
+
 bool spool_keep_in_memory(struct spool *s, uint64_t bytes)
 {
 	(void)bytes; /* counted already, with the chunks they are in */
-	return chunks_bytes(s->chunks) <= s->cfg.memory;
+	return chunks_bytes(s->chunks) <= s->memory;
 }

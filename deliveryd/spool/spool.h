@@ -132,6 +132,8 @@ struct spool_load {
 };
 void spool_load(struct spool *, struct spool_load *);
 
+/* After a reload: any thread; free space is judged anew within a second. */
+void spool_set_limits(struct spool *, uint64_t min_free, uint64_t memory);
 /* The queue drops its reference to a fresh body when this says so (spool.memory): any thread, cheap. */
 bool spool_keep_in_memory(struct spool *, uint64_t bytes);
 

@@ -241,12 +241,12 @@ void space_look(struct spool *s)
 	if (s->io->space(s->io, s->dir, &free_bytes) < 0)
 		return; /* it will be known in a second; writing finds out in any case */
 	atomic_store(&s->free_bytes, free_bytes);
-	if (free_bytes < s->cfg.min_free)
+	if (free_bytes < s->min_free)
 		s->low_space = true;
-	else if (free_bytes >= s->cfg.min_free + margin(s))
+	else if (free_bytes >= s->min_free + margin(s))
 		s->low_space = false;
 	/* try again to make what is missing; the ballast also below min_free */
-	if (free_bytes >= (s->stock.n < STOCK_BALLAST ? margin(s) : s->cfg.min_free + margin(s)))
+	if (free_bytes >= (s->stock.n < STOCK_BALLAST ? margin(s) : s->min_free + margin(s)))
 		s->stock.no_space = false;
 	metric_set(s->m.free_space, free_bytes);
 	health_update(s);

@@ -50,6 +50,16 @@ bool rig_configure(
 	return true;
 }
 
+bool rig_take(struct rig *rig, const char *policy_json, struct stamp_keys *takes)
+{
+	struct policy *policy = load(NULL, policy_json);
+
+	if (!policy)
+		return false;
+	policy_cell_take(rig->shared.policy, policy, takes);
+	return true;
+}
+
 void rig_init(struct rig *rig, const char *bindpost_json, const char *policy_json)
 {
 	struct policy *policy = load(bindpost_json, policy_json);

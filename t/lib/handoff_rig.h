@@ -34,6 +34,8 @@ void rig_free(struct rig *); /* asserts that nothing was left behind */
 /* The configuration becomes this one; false when it has errors (printed). */
 bool rig_configure(
         struct rig *, const char *bindpost_json, const char *policy_json, struct stamp_keys *takes);
+/* The same with the rig's own bindpost.json; what was in force stays known, as between a reload's "take" and "drop". */
+bool rig_take(struct rig *, const char *policy_json, struct stamp_keys *takes);
 
 void rig_connect(struct rig *, struct rig_client *);
 /* As if from this address; "" = Unix socket */

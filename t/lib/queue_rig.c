@@ -45,7 +45,7 @@ static void take_event(void *ctx, const char *line)
 	json_decref(o);
 }
 
-static struct policy *policy_from(const char *text)
+struct policy *rig_policy(const char *text)
 {
 	struct errors errors = {0};
 	char *json = mem_strdup(text);
@@ -121,7 +121,7 @@ struct rig *rig_new(const char *policy_json)
 	rig->net = rig_net_new(rig);
 	rig->spool = rig_spool_new(rig);
 	rig->router = rig_router_new(rig);
-	rig->policy = policy_from(policy_json);
+	rig->policy = rig_policy(policy_json);
 	queue_make(rig);
 	return rig;
 }
@@ -135,7 +135,7 @@ void rig_start(struct rig *rig)
 void rig_reload(struct rig *rig, const char *policy_json)
 {
 	policy_unref(&rig->policy);
-	rig->policy = policy_from(policy_json);
+	rig->policy = rig_policy(policy_json);
 	queue_reconfigure(rig->queue, policy_ref(rig->policy));
 }
 

@@ -96,6 +96,7 @@ struct rig {
 struct rig *rig_new(const char *policy_json);
 void rig_start(struct rig *);
 void rig_free(struct rig **); /* all sessions have closed: rig_stop() */
+struct policy *rig_policy(const char *policy_json); /* caller: policy_unref() */
 void rig_reload(struct rig *, const char *policy_json);
 void rig_local(struct rig *, const char *ip, bool present);
 

@@ -305,10 +305,13 @@ bool world_restart(struct world *w, struct error *err)
 bool world_reload(struct world *w, struct error *err)
 {
 	struct policy *next = load_policy(w, err);
+	struct errors errors = {0};
 
 	if (!next)
 		return false;
-	if (!queue_may_drop(w->queue, next, err)) {
+	if (!queue_may_drop(w->queue, next, &errors)) {
+		error_set(err, "%s", errors.items[0].text);
+		errors_free(&errors);
 		policy_unref(&next);
 		return false;
 	}

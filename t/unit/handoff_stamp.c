@@ -397,6 +397,113 @@ static void test_signed(void **state)
 	test_folder_remove(&folder);
 }
 
+/* --- between the steps of a reload ---------------------------------------------------------------------------- */
+
+#define WITHOUT_ACME                                                                                         \
+	"{\"bindings\": {\"default\": {\"bind_address\": \"192.0.2.1\"}, \"beta\": {\"bind_address\": "      \
+	"\"192.0.2.30\"}, \"gamma\": {\"bind_address\": \"192.0.2.40\"}}}"
+
+static struct stamp_keys *keys_of(const char *folder, char digit)
+{
+	char *path = mem_printf("%s/key", folder), line[66];
+	struct stamp_keys *keys;
+	struct error error;
+
+	memset(line, digit, 64);
+	line[64] = '\n';
+	test_file_write(path, line, 65);
+	chmod(path, 0600);
+	keys = stamp_keys_load(path, &error);
+	assert_non_null(keys);
+	mem_free(&path);
+	return keys;
+}
+
+/* The milter goes on stamping by what it has: an old key, or none, and a binding that is to go. */
+static void test_previous_is_known_until_dropped(void **state)
+{
+	char *folder = test_folder_new(), *stamp;
+	struct stamp_keys *signing = keys_of(folder, '1');
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig, NULL, NULL);
+	assert_true(rig_configure(&rig, NULL, POLICY, NULL));
+	assert_true(rig_take(&rig, POLICY, keys_of(folder, '1')));
+	check_signed(&rig, "X-Binding: acme\r\n", "A: b\r\n", NULL); /* as before there was a key */
+	assert_true(rig_take(&rig, WITHOUT_ACME, keys_of(folder, '2')));
+	stamp = signed_stamp(signing, rig.clock.wall, NULL);
+	check_signed(&rig, stamp, "A: b\r\n", NULL);
+	check_signed(&rig, "X-Binding: acme\r\n", "A: b\r\n", NULL);
+	expect(&rig, "a@b.example", "X-Binding: gamma; b=x; t=1; m=0; h=\r\n\r\n", "451 4.7.1", NULL);
+	policy_cell_drop(rig.shared.policy);
+	check_signed(&rig, stamp, "A: b\r\n", "bad_mac");
+	check_signed(&rig, "X-Binding: acme\r\n", "A: b\r\n", "no_mac");
+	assert_true(rig_configure(&rig, NULL, WITHOUT_ACME, NULL));
+	check_signed(&rig, "X-Binding: acme\r\n", "A: b\r\n", "unknown_binding");
+	mem_free(&stamp);
+	stamp_keys_free(&signing);
+	rig_free(&rig);
+	test_folder_remove(&folder);
+}
+
+/* More reloads than are kept, none of which came to its last step: the oldest stays, and the newest. */
+static void test_previous_are_bounded(void **state)
+{
+	static const char only[] = "{\"bindings\": {\"default\": {\"bind_address\": \"192.0.2.1\"}, \"b%u\": "
+	                           "{\"bind_address\": \"192.0.2.30\"}}}";
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig, NULL, NULL);
+	assert_true(rig_configure(&rig, NULL, POLICY, NULL));
+	for (unsigned i = 0; i < 2 * POLICY_KEPT_MAX; i++) {
+		char json[200];
+
+		snprintf(json, sizeof(json), only, i);
+		assert_true(rig_take(&rig, json, NULL));
+	}
+	expect(&rig, "a@b.example", "X-Binding: acme\r\n\r\n", "250 2.0.0", "acme");
+	expect(&rig, "a@b.example", "X-Binding: b7\r\n\r\n", "250 2.0.0", "b7");
+	expect(&rig, "a@b.example", "X-Binding: b6\r\n\r\n", "250 2.0.0", "b6");
+	expect(&rig, "a@b.example", "X-Binding: b0\r\n\r\n", "451 4.7.1", NULL);
+	rig_free(&rig);
+}
+
+/* An open rule that only the replaced policy has decides as it did there; one that both have, by the newer. */
+static void test_previous_recipient_rules(void **state)
+{
+	static const char rule[] =
+	        "\"rules\": [{\"name\": \"r\", \"when\": \"mailfrom_domain == 'b.example' AND "
+	        "rcptto_domain == 'd.example'\", \"bind\": \"beta\"}]";
+	char *with = mem_printf("{%s, %s}", BIND, rule), stamp[200];
+	struct fake_rnd chance;
+	struct facts facts = {.mailfrom = "a@b.example", .recv_port = -1, .size = -1};
+	struct decision d;
+	struct policy *policy;
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig, NULL, NULL);
+	assert_true(rig_configure(&rig, NULL, with, NULL));
+	policy = policy_cell_get(rig.shared.policy);
+	fake_rnd_init(&chance, 1);
+	policy_eval(policy, &facts, &chance.rnd, &d, NULL);
+	assert_int_equal(d.n_open, 1);
+	snprintf(
+	        stamp, sizeof(stamp), "X-Binding: default; b=default; r=r/%s/beta\r\n\r\n", d.open[0].digest);
+	assert_true(rig_take(&rig, POLICY, NULL));
+	expect(&rig, "a@b.example", stamp, "250 2.0.0", "beta");
+	assert_null(strstr(rig.event_lines.data, "stale_rule"));
+	policy_cell_drop(rig.shared.policy);
+	expect(&rig, "a@b.example", stamp, "250 2.0.0", "default");
+	assert_non_null(strstr(rig.event_lines.data, "stale_rule"));
+	decision_free(&d);
+	policy_unref(&policy);
+	mem_free(&with);
+	rig_free(&rig);
+}
+
 /* --- loops --------------------------------------------------------------------------------------------------- */
 
 static void test_loops(void **state)
@@ -487,6 +594,9 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_recipient_rules),
         cmocka_unit_test(test_stale_rule),
         cmocka_unit_test(test_signed),
+        cmocka_unit_test(test_previous_is_known_until_dropped),
+        cmocka_unit_test(test_previous_are_bounded),
+        cmocka_unit_test(test_previous_recipient_rules),
         cmocka_unit_test(test_loops),
         cmocka_unit_test(test_real_loop),
         cmocka_unit_test(test_reload_within_a_transaction),

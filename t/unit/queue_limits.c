@@ -630,17 +630,126 @@ static void test_reload_changes_source(void **state)
 	rig_free(&rig);
 }
 
+#define WITHOUT_OTHER                                                                                        \
+	"{'bindings': {'acme': {'bind_address': '192.0.2.20'}, 'default': {'bind_address': '192.0.2.1'}}}"
+
+/* What the error says when it may not: the binding's name and the command that helps. */
+static bool may_drop(struct rig *rig, const char *next_json, const char *named)
+{
+	struct errors errors = {0};
+	struct policy *next = rig_policy(next_json);
+	bool may = queue_may_drop(rig->queue, next, &errors);
+	policy_unref(&next);
+	assert_int_equal(errors.n_errors, may ? 0 : 1);
+	if (!may && named) {
+		char *command = mem_printf("bindpost drain %s --to", named);
+		assert_non_null(strstr(errors.items[0].text, command));
+		mem_free(&command);
+	}
+	errors_free(&errors);
+	return may;
+}
+
+/* Between "take" and "drop" what goes works on as it was; mail that came meanwhile stops the drop. */
+static void test_taken_but_not_dropped(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new(TWO_BINDINGS);
+	struct errors errors = {0};
+	rig_route(rig, "example.com", "10 203.0.113.1");
+	rig_start(rig);
+	assert_true(may_drop(rig, WITHOUT_OTHER, NULL));
+	queue_take(rig->queue, rig_policy(WITHOUT_OTHER));
+	rig_send(rig, "other", "a@b.example", "x@example.com");
+	rig_run(rig, 20 * SECOND_US); /* also its connection ends */
+	assert_string_equal(rig_event(rig, "delivery", 0)->source, "192.0.2.30");
+	assert_true(queue_may_drop(rig->queue, NULL, &errors));
+	rig_mx(rig, "203.0.113.1")->mode = MX_REFUSE;
+	rig_send(rig, "other", "a@b.example", "y@example.com");
+	rig_run(rig, 20 * SECOND_US);
+	assert_false(queue_may_drop(rig->queue, NULL, &errors));
+	assert_int_equal(errors.n_errors, 1);
+	errors_free(&errors);
+	queue_drop(rig->queue); /* forced */
+	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
+	rig_run(rig, 7200 * SECOND_US);
+	assert_int_equal(rig_count(rig, "delivery"), 1);
+	rig_free(&rig);
+}
+
+/* More reloads without the last step than are kept: the oldest and the newest are. */
+static void test_taken_again_and_again(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new(TWO_BINDINGS);
+	rig_route(rig, "example.com", "10 203.0.113.1");
+	rig_start(rig);
+	for (unsigned i = 0; i < 2 * POLICY_KEPT_MAX; i++) {
+		char *json = mem_printf("{'bindings': {'b%u': {'bind_address': '192.0.2.%u'}, 'default': "
+		                        "{'bind_address': '192.0.2.1'}}}",
+		        i, i % 2 ? 20 : 21);
+		queue_take(rig->queue, rig_policy(json));
+		mem_free(&json);
+	}
+	rig_send(rig, "other", "a@b.example", "x@example.com");
+	rig_send(rig, "b6", "a@b.example", "x@example.com");
+	rig_send(rig, "b1", "a@b.example", "x@example.com");
+	rig_run(rig, 20 * SECOND_US);
+	assert_int_equal(rig_count(rig, "delivery"), 2);
+	queue_drop(rig->queue);
+	rig_run(rig, SECOND_US);
+	rig_free(&rig);
+}
+
+/* A group that goes, and the member its mail is with. */
+static void test_removed_group(void **state)
+{
+	(void)state;
+	static const char gone[] = "{'bindings': {'default': {'bind_address': '192.0.2.1'}}}";
+	static const char to_default[] =
+	        "{'global': {'removed_bindings': 'default'}, 'bindings': {'default': "
+	        "{'bind_address': '192.0.2.1'}}}";
+	struct rig *rig =
+	        rig_new("{'binding_groups': {'pool': {'bindings': {'p1': {'bind_address': "
+	                "'192.0.2.31'}}}}, 'bindings': {'default': {'bind_address': '192.0.2.1'}}}");
+	rig_route(rig, "example.com", "10 203.0.113.1");
+	rig_mx(rig, "203.0.113.1")->mode = MX_REFUSE;
+	rig_start(rig);
+	rig_send(rig, "group:pool", "a@b.example", "x@example.com");
+	rig_run(rig, SECOND_US);
+	assert_false(may_drop(rig, gone, NULL));
+	queue_take(rig->queue, rig_policy(gone));
+	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
+	rig_send(rig, "group:pool", "a@b.example", "y@example.com");
+	rig_run(rig, 1300 * SECOND_US);
+	assert_int_equal(rig_count(rig, "delivery"), 2);
+	assert_string_equal(rig_event(rig, "delivery", 1)->source, "192.0.2.31");
+	rig_run(rig, 20 * SECOND_US);
+	rig_mx(rig, "203.0.113.1")->mode = MX_REFUSE;
+	rig_send(rig, "group:pool", "a@b.example", "z@example.com");
+	rig_run(rig, SECOND_US);
+	rig_reload(rig, gone);
+	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
+	rig_run(rig, 7200 * SECOND_US);
+	assert_int_equal(rig_count(rig, "delivery"), 2);
+	rig_reload(rig, to_default);
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig_count(rig, "delivery"), 3);
+	assert_string_equal(rig_event(rig, "delivery", 2)->source, "192.0.2.1");
+	rig_free(&rig);
+}
+
 static void test_removed_binding_is_held(void **state)
 {
 	(void)state;
 	struct rig *rig = rig_new(TWO_BINDINGS);
-	struct error err;
 	rig_route(rig, "example.com", "10 203.0.113.1");
 	rig_mx(rig, "203.0.113.1")->mode = MX_REFUSE;
 	rig_start(rig);
 	send_many(rig, "other", "example.com", 3);
 	rig_run(rig, SECOND_US);
-	assert_false(queue_may_drop(rig->queue, rig->policy, &err) && false);
+	assert_false(may_drop(rig, WITHOUT_OTHER, "other"));
+	assert_true(may_drop(rig, TWO_BINDINGS, NULL));
 	rig_reload(rig, "{'bindings': {'acme': {'bind_address': '192.0.2.20'}, 'default': {'bind_address': "
 	                "'192.0.2.1'}}}");
 	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
@@ -796,6 +905,9 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_suspended_and_resumed),
         cmocka_unit_test(test_default_binding_suspended),
         cmocka_unit_test(test_reload_changes_source),
+        cmocka_unit_test(test_taken_but_not_dropped),
+        cmocka_unit_test(test_taken_again_and_again),
+        cmocka_unit_test(test_removed_group),
         cmocka_unit_test(test_removed_binding_is_held),
         cmocka_unit_test(test_removed_binding_to_default),
         cmocka_unit_test(test_group_members_share),
