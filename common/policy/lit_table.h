@@ -3,7 +3,7 @@
  *
  * Purpose    Built while a policy is compiled, then only read; one look costs the same at ten entries and at a
  *            hundred thousand.
- * Ownership  Keys are borrowed: they live in the policy's pool or in its conf.
+ * Ownership  Keys are copied.
  */
 #ifndef POLICY_LIT_TABLE_H
 #define POLICY_LIT_TABLE_H

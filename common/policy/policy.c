@@ -55,15 +55,17 @@ static void file_domains_of(struct policy *p, const struct conf_binding *b, stru
 		errors_add(errors, ERROR_ERROR, "%s.match_domain: \"%s\" is already claimed by %s", b->where,
 		        domain, other == b ? "the same binding" : other->where);
 	}
-	if (!b->match_from_set)
+	struct claimant *c = &p->claimants[b->index];
+	c->name = b->name;
+	c->anyone = !b->match_from_set;
+	c->authenticated = b->match_from_set && b->match_from_authenticated;
+	p->needs.sender_ip |= b->match_from_set && b->n_match_from > 0;
+	p->needs.auth_user |= c->authenticated;
+	if (c->anyone || b->n_match_from == 0)
 		return;
-	p->needs.sender_ip |= b->n_match_from > 0;
-	p->needs.auth_user |= b->match_from_authenticated;
-	if (b->n_match_from == 0)
-		return;
-	struct addr_set *set = p->believed[b->index] = addr_set_new();
+	c->nets = addr_set_new();
 	for (size_t i = 0; i < b->n_match_from; i++)
-		addr_set_add(set, &b->match_from[i], 0);
+		addr_set_add(c->nets, &b->match_from[i], 0);
 }
 
 static struct policy *policy_empty(struct conf *conf)
@@ -74,7 +76,8 @@ static struct policy *policy_empty(struct conf *conf)
 	p->pool = pool_new(16384);
 	p->headers = lit_table_new();
 	p->domains = lit_table_new();
-	p->believed = pool_alloc(p->pool, (conf_n_bindings(conf) + 1) * sizeof(struct addr_set *));
+	p->targets = lit_table_new();
+	p->claimants = mem_zalloc((conf_n_bindings(conf) + 1) * sizeof(*p->claimants));
 	return p;
 }
 
@@ -132,7 +135,10 @@ static void policy_free(struct policy *p)
 		if (p->rules[i].expr != NULL)
 			rule_expr_release(p->rules[i].expr);
 	for (size_t i = 0; i < conf_n_bindings(p->conf); i++)
-		addr_set_free(&p->believed[i]);
+		addr_set_free(&p->claimants[i].nets);
+	mem_free(&p->claimants);
+	lit_table_free(&p->targets);
+	mem_free(&p->target_names);
 	policy_index_free(&p->index);
 	lit_table_free(&p->headers);
 	lit_table_free(&p->digests);

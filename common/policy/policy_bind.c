@@ -46,6 +46,23 @@ static bool check_target(struct policy *p, const char *target, const char *where
 	return false;
 }
 
+/* One copy of each name, so that messages of many rules meet the same memory. */
+static const char *intern(struct policy *p, const char *target)
+{
+	bool added;
+	size_t len = strlen(target);
+	uint32_t at;
+	if (lit_table_get(p->targets, 0, target, len, &at))
+		return p->target_names[at];
+	const char *copy = pool_strdup(p->pool, target);
+	if ((p->n_targets & (p->n_targets - 1)) == 0)
+		p->target_names =
+		        mem_array(p->target_names, p->n_targets ? p->n_targets * 2 : 1, sizeof(char *));
+	p->target_names[p->n_targets] = copy;
+	lit_table_put(p->targets, 0, copy, len, (uint32_t)p->n_targets++, &added);
+	return copy;
+}
+
 static bool add_target(struct policy *p, struct bind *b, const char *target, double weight, const char *where,
         struct errors *errors)
 {
@@ -60,7 +77,7 @@ static bool add_target(struct policy *p, struct bind *b, const char *target, dou
 			        where, target, target);
 			return false;
 		}
-	b->targets[b->n] = pool_strdup(p->pool, target);
+	b->targets[b->n] = intern(p, target);
 	b->weights[b->n++] = weight;
 	b->total += weight;
 	return true;

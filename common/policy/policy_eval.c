@@ -45,13 +45,14 @@ static void add_open(struct decision *d, const struct rule *r, const struct deci
 	keep_target(d, &o->target, target);
 }
 
-/* True if the rule ends the list. */
-static bool try_rule(struct eval *ev, const struct rule *r, struct decision *d)
+/* True if the rule ends the list. `found`: by the index. */
+static bool try_rule(struct eval *ev, const struct rule *r, bool found, struct decision *d)
 {
-	struct decision_target target;
+	struct decision_target target = {.name = r->only_target};
 	if (ev->trace != NULL)
 		ev->trace_rule = trace_add_rule(ev->trace, r);
-	bool matched = eval_all(ev, r->n_args, r->n_n) && eval_bind(ev, r, &target);
+	bool matched = (found && r->is_its_literal) || eval_all(ev, r->n_args, r->n_n);
+	matched = matched && (r->only_target != NULL || eval_bind(ev, r, &target));
 	if (ev->trace_rule != NULL) {
 		ev->trace_rule->matched = matched;
 		ev->trace_rule->open = matched && r->n_r > 0;
@@ -79,23 +80,32 @@ struct candidates {
 	size_t n, size;
 };
 
-static void add_posting(struct eval *ev, struct candidates *c, uint32_t space, const char *value, size_t len)
+static void add_candidates(struct eval *ev, struct candidates *c, const uint32_t *rules, size_t n)
 {
-	uint32_t at;
-	if (!lit_table_get(ev->policy->index.table, space, value, len, &at))
-		return;
-	const struct posting *p = &ev->policy->index.postings[at];
-	if (c->n + p->n > c->size) {
+	if (c->n + n > c->size) {
 		size_t size = c->size;
-		while (size < c->n + p->n)
+		while (size < c->n + n)
 			size *= 2;
 		uint32_t *more = pool_alloc(ev->pool, size * sizeof(*more));
 		memcpy(more, c->list, c->n * sizeof(*more));
 		c->list = more;
 		c->size = size;
 	}
-	memcpy(c->list + c->n, p->rules, p->n * sizeof(*p->rules));
-	c->n += p->n;
+	memcpy(c->list + c->n, rules, n * sizeof(*rules));
+	c->n += n;
+}
+
+static void look_up(struct eval *ev, struct candidates *c, uint32_t space, const char *value, size_t len)
+{
+	uint32_t at;
+	if (!lit_table_get(ev->policy->index.table, space, value, len, &at))
+		return;
+	if (!(at & POSTING_LIST)) {
+		add_candidates(ev, c, &at, 1);
+		return;
+	}
+	const struct posting *p = &ev->policy->index.postings[at & ~POSTING_LIST];
+	add_candidates(ev, c, p->rules, p->n);
 }
 
 static int compare_u32(const void *a, const void *b)
@@ -117,9 +127,9 @@ static void find_candidates(struct eval *ev, struct candidates *c)
 		if (ref.field == FIELD_HEADER) {
 			for (const struct header_value *v = ev->headers[ref.header_index].first; v != NULL;
 			        v = v->next)
-				add_posting(ev, c, s, v->value, v->len);
+				look_up(ev, c, s, v->value, v->len);
 		} else if (eval_field_text(ev, &ref, &value, &len)) {
-			add_posting(ev, c, s, value, len);
+			look_up(ev, c, s, value, len);
 		}
 	}
 	if (c->n > 1)
@@ -132,7 +142,7 @@ static bool ask_rules(struct eval *ev, struct decision *d)
 	const struct policy_index *x = &p->index;
 	if (ev->trace != NULL) {
 		for (size_t i = 0; i < p->n_rules; i++)
-			if (try_rule(ev, &p->rules[i], d))
+			if (try_rule(ev, &p->rules[i], false, d))
 				return true;
 		return false;
 	}
@@ -141,14 +151,16 @@ static bool ask_rules(struct eval *ev, struct decision *d)
 	size_t a = 0, b = 0;
 	while (a < c.n || b < x->n_always) {
 		uint32_t next;
+		bool found = true;
 		if (b == x->n_always || (a < c.n && c.list[a] < x->always[b])) {
 			next = c.list[a];
 			while (a < c.n && c.list[a] == next) /* the same rule by several headers */
 				a++;
 		} else {
 			next = x->always[b++];
+			found = false;
 		}
-		if (try_rule(ev, &p->rules[next], d))
+		if (try_rule(ev, &p->rules[next], found, d))
 			return true;
 	}
 	return false;
@@ -156,31 +168,32 @@ static bool ask_rules(struct eval *ev, struct decision *d)
 
 /* --- match_domain ------------------------------------------------------------------------------------------------- */
 
-static bool believed(const struct eval *ev, const struct conf_binding *b)
+static bool believed(const struct eval *ev, const struct claimant *c)
 {
-	if (!b->match_from_set)
+	if (c->anyone)
 		return true;
-	const struct addr_set *nets = ev->policy->believed[b->index];
-	if (nets != NULL && ev->sender_ip.family != AF_UNSPEC && addr_set_find(nets, &ev->sender_ip, NULL))
+	if (c->nets != NULL && ev->sender_ip.family != AF_UNSPEC &&
+	        addr_set_find(c->nets, &ev->sender_ip, NULL))
 		return true;
-	return b->match_from_authenticated && ev->facts->auth_user != NULL && ev->facts->auth_user[0] != '\0';
+	return c->authenticated && ev->facts->auth_user != NULL && ev->facts->auth_user[0] != '\0';
 }
 
-static const struct conf_binding *ask_domains(struct eval *ev)
+/* The name of the binding that claims the envelope sender's domain and is believed; NULL = none. */
+static const char *ask_domains(struct eval *ev)
 {
 	const struct policy *p = ev->policy;
 	uint32_t index;
-	const struct conf_binding *b = NULL;
+	const struct claimant *c = NULL;
 	if (ev->mailfrom_domain[0] != '\0' &&
 	        lit_table_get(p->domains, 0, ev->mailfrom_domain, strlen(ev->mailfrom_domain), &index))
-		b = conf_binding(p->conf, index);
-	bool ok = b != NULL && believed(ev, b);
+		c = &p->claimants[index];
+	bool ok = c != NULL && believed(ev, c);
 	if (ev->trace != NULL) {
 		ev->trace->domain = pool_strdup(ev->trace->pool, ev->mailfrom_domain);
-		ev->trace->match_domain = b != NULL ? pool_strdup(ev->trace->pool, b->name) : NULL;
+		ev->trace->match_domain = c != NULL ? pool_strdup(ev->trace->pool, c->name) : NULL;
 		ev->trace->believed = ok;
 	}
-	return ok ? b : NULL;
+	return ok ? c->name : NULL;
 }
 
 void policy_eval(const struct policy *p, const struct facts *facts, struct rnd *choose, struct decision *d,
@@ -193,10 +206,10 @@ void policy_eval(const struct policy *p, const struct facts *facts, struct rnd *
 	ev.choose = choose;
 	ev.trace = trace;
 	if (!ask_rules(&ev, d)) {
-		const struct conf_binding *b = ask_domains(&ev);
-		d->claimed = b != NULL;
-		d->target.name = pool_strdup(d->pool, b != NULL ? b->name : "default");
-		d->rule = b != NULL ? "match_domain" : "default";
+		const char *binding = ask_domains(&ev);
+		d->claimed = binding != NULL;
+		d->target.name = pool_strdup(d->pool, binding != NULL ? binding : "default");
+		d->rule = binding != NULL ? "match_domain" : "default";
 	}
 	eval_done(&ev);
 	pool_free(&work);

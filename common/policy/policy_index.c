@@ -93,26 +93,41 @@ static uint32_t space_of(struct policy_index *x, enum rule_field field, uint32_t
 	return (uint32_t)x->n_spaces++;
 }
 
+static uint32_t new_posting(struct policy_index *x, uint32_t first)
+{
+	if ((x->n_postings & (x->n_postings - 1)) == 0)
+		x->postings =
+		        mem_array(x->postings, x->n_postings ? x->n_postings * 2 : 1, sizeof(*x->postings));
+	struct posting *list = &x->postings[x->n_postings];
+	*list = (struct posting){.rules = mem_array(NULL, 2, sizeof(*list->rules)), .n = 1, .size = 2};
+	list->rules[0] = first;
+	return POSTING_LIST | (uint32_t)x->n_postings++;
+}
+
+/* Rules come in order, so the lists are ascending. */
 static void file_rule(struct policy_index *x, const struct literal *l, uint32_t rule)
 {
 	bool added;
 	uint32_t space = space_of(x, l->field, l->header_index);
-	uint32_t at =
-	        *lit_table_put(x->table, space, l->text, strlen(l->text), (uint32_t)x->n_postings, &added);
-	if (added) {
-		if ((x->n_postings & (x->n_postings - 1)) == 0)
-			x->postings = mem_array(
-			        x->postings, x->n_postings ? x->n_postings * 2 : 1, sizeof(*x->postings));
-		x->postings[x->n_postings++] = (struct posting){.rules = NULL};
-	}
-	struct posting *list = &x->postings[at];
-	if (list->n > 0 && list->rules[list->n - 1] == rule)
+	uint32_t *at = lit_table_put(x->table, space, l->text, strlen(l->text), rule, &added);
+	if (added || *at == rule)
+		return;
+	if (!(*at & POSTING_LIST))
+		*at = new_posting(x, *at);
+	struct posting *list = &x->postings[*at & ~POSTING_LIST];
+	if (list->rules[list->n - 1] == rule)
 		return;
 	if (list->n == list->size) {
-		list->size = list->size ? list->size * 2 : 1;
+		list->size *= 2;
 		list->rules = mem_array(list->rules, list->size, sizeof(*list->rules));
 	}
 	list->rules[list->n++] = rule;
+}
+
+/* Whether finding the rule by a literal is the whole of N: no operand but the test that was filed. */
+static bool is_its_literal(const struct rule *r)
+{
+	return r->n_n == 1 && r->n_args[0]->type == EXPR_TEST;
 }
 
 static bool collect_rule(struct policy *p, const struct rule *r, struct literals *best)
@@ -138,11 +153,13 @@ void policy_index_build(struct policy *p)
 	x->always = mem_array(NULL, p->n_rules + 1, sizeof(*x->always));
 	for (uint32_t r = 0; r < p->n_rules; r++) {
 		struct literals found = {.n = 0};
-		if (collect_rule(p, &p->rules[r], &found))
+		if (collect_rule(p, &p->rules[r], &found)) {
+			p->rules[r].is_its_literal = is_its_literal(&p->rules[r]);
 			for (size_t i = 0; i < found.n; i++)
 				file_rule(x, &found.items[i], r);
-		else
+		} else {
 			x->always[x->n_always++] = r;
+		}
 		mem_free(&found.items);
 	}
 }

@@ -27,20 +27,25 @@ struct bind {
 };
 
 struct rule {
-	const char *where; /* "policy.json: rules[3]" */
-	const char *name;  /* as given, else the digest */
-	bool named;
+	/* what a message that is found by its literal touches, in one cache line */
+	const char *only_target; /* BIND_TARGETS with one target and no sticky: nothing to choose */
+	const char *name;        /* as given, else the digest */
 	char digest[9];
-	const char *when; /* normal text */
-	struct rule_expr *expr;
-	/* operands of the top-level AND: those without recipient tests, those with nothing else */
-	struct rule_expr **n_args, **r_args;
-	size_t n_n, n_r;
-	struct bind bind;
+	bool named;
+	bool is_its_literal; /* the condition is the one test it is filed under: finding it is enough */
 	enum priority priority;
+	/* operands of the top-level AND: those without recipient tests, those with nothing else */
+	size_t n_n, n_r;
+	struct rule_expr **n_args, **r_args;
+	const char *where; /* "policy.json: rules[3]" */
+	const char *when;  /* normal text */
+	struct rule_expr *expr;
+	struct bind bind;
 	uint32_t same_digest; /* next rule with this digest, or NO_RULE */
 };
 #define NO_RULE UINT32_MAX
+
+#define POSTING_LIST UINT32_C(0x80000000)
 
 /* One field whose literals the index knows. */
 struct index_space {
@@ -49,7 +54,8 @@ struct index_space {
 };
 
 struct policy_index {
-	struct lit_table *table; /* (space, literal) -> number of a posting list */
+	struct lit_table
+	        *table; /* (space, literal) -> the rule, or POSTING_LIST + number of a posting list */
 	struct index_space *spaces;
 	size_t n_spaces;
 	struct posting {
@@ -72,8 +78,16 @@ struct policy {
 	size_t header_name_max;
 	struct lit_table *digests; /* of rules with R -> rule */
 	struct policy_index index;
-	struct lit_table *domains;  /* match_domain -> binding index */
-	struct addr_set **believed; /* by binding index: match_domain_from's networks, NULL = none */
+	struct lit_table *domains; /* match_domain -> binding index */
+	struct claimant {
+		const char *name;
+		struct addr_set *nets; /* match_domain_from's networks, NULL = none */
+		bool anyone;           /* no match_domain_from */
+		bool authenticated;
+	} * claimants;             /* by binding index */
+	struct lit_table *targets; /* names of targets, one copy each */
+	const char **target_names;
+	size_t n_targets;
 	struct policy_needs needs;
 };
 

@@ -178,7 +178,7 @@ static bool compile_when(
 	out->when = normal_text(p, out->expr);
 	set_digest(out);
 	if (out->name == NULL)
-		out->name = pool_strdup(p->pool, out->digest);
+		out->name = out->digest; /* the rule does not move */
 	rule_expr_each_test(out->expr, note_test, p);
 	return divide(p, where, out, errors);
 }
@@ -197,5 +197,7 @@ bool policy_rule_compile(
 	ok &= compile_priority(json, where, out, errors);
 	ok &= policy_bind_compile(
 	        p, json_object_get(json, "bind"), json_object_get(json, "sticky"), where, &out->bind, errors);
+	if (out->bind.type == BIND_TARGETS && out->bind.n == 1 && !out->bind.has_sticky)
+		out->only_target = out->bind.targets[0];
 	return ok;
 }
