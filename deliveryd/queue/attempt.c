@@ -14,6 +14,8 @@
 #define PAUSE_US (10 * SECOND_US)
 /* No route, but sessions over the old one are alive: ask again after this. */
 #define ROUTE_RETRY_US (10 * SECOND_US)
+/* A route that has expired when it comes (a TTL of 0) is good for the sessions it was asked for. */
+#define ROUTE_MIN_US (5 * SECOND_US)
 
 /* --- limits of MX hosts (hosts stanza) ------------------------------------------------------------------------ */
 
@@ -289,8 +291,10 @@ static void take_route(void *ctx, struct route *route, const struct outcome *why
 	t->query = NULL;
 	hop_queue_work(hq);
 	if (route) {
+		uint64_t least = queue_now(hq->q) + ROUTE_MIN_US;
 		route_unref(&t->route);
 		t->route = route;
+		t->route_until_us = route->expires_mono_us > least ? route->expires_mono_us : least;
 		return;
 	}
 	bool permanent = why->class == OUTCOME_PERMANENT && hq->key.hop_type == NEXT_HOP_DOMAIN;
@@ -312,7 +316,6 @@ static struct route *unix_route(const char *path)
 	struct route *r = route_new();
 	route_add(r, &none, 0, path, false);
 	r->addrs[0].unix_path = path;
-	r->expires_mono_us = UINT64_MAX;
 	return r;
 }
 
@@ -321,7 +324,7 @@ static bool have_route(struct hop_queue *hq)
 	struct queue *q = hq->q;
 	struct traffic *t = hq->traffic;
 	struct next_hop hop;
-	if (t->route && t->route->expires_mono_us > queue_now(q))
+	if (t->route && t->route_until_us > queue_now(q))
 		return true;
 	if (t->query)
 		return false;
@@ -329,6 +332,7 @@ static bool have_route(struct hop_queue *hq)
 	if (hop.type == NEXT_HOP_GATEWAY && hop.name[0] == '/') {
 		route_unref(&t->route);
 		t->route = unix_route(hop.name);
+		t->route_until_us = UINT64_MAX;
 		return true;
 	}
 	t->query = route_start(q->router, &hop, q->global->use_ipv6, take_route, hq);

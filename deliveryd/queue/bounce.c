@@ -13,6 +13,7 @@
  */
 
 #define UNDER_WAY_MAX 200
+#define WAITING_MAX 10000
 #define HEADER_MAX (64 * 1024)
 #define RETRY_US (60 * SECOND_US)
 #define LOADS_MAX 3 /* then the report goes without what could not be read */
@@ -53,6 +54,11 @@ bool bounce_wanted(const struct queue *q, const struct delivery *d, const struct
 bool bounces_full(const struct queue *q)
 {
 	return q->n_bounces >= UNDER_WAY_MAX;
+}
+
+bool bounces_overfull(const struct queue *q)
+{
+	return q->n_bounces >= WAITING_MAX;
 }
 
 void bounces_wait(struct hop_queue *hq)

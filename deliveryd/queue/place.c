@@ -5,6 +5,8 @@
 
 /* How many deliveries place_first() moves away in one go. */
 #define MOVED_MAX 200
+/* When enough DSNs are under way, mail that expires while it waits does so a little later. */
+#define BOUNCE_LATER_US (5 * SECOND_US)
 
 /* --- states and counts --------------------------------------------------------------------------------------- */
 
@@ -165,6 +167,8 @@ void deliveries_due(struct queue *q, struct slice *slice)
 		}
 		if (delivery_at(q->slab, no)->state == DELIVERY_DEFERRED)
 			delivery_enter(q, no, DELIVERY_READY, 0);
+		else if (bounces_full(q))
+			due_set(q->due, no, queue_now(q) + BOUNCE_LATER_US);
 		else
 			expired_waiting(q, no);
 	}

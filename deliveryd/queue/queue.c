@@ -3,12 +3,14 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Above this, in results not yet durable, or when the oldest is older, no new job is handed out (design section 8). */
 #define UNCOMMITTED_MAX 1000
 #define UNCOMMITTED_AGE_US SECOND_US
 /* MAIL gets 452 above this, until it is down to 15/16 of it. */
 #define MEMORY_MAX ((size_t)4 << 30)
+#define MEMORY_SHARE 2 /* but no more than half of the machine's */
 
 /* --- small things --------------------------------------------------------------------------------------------- */
 
@@ -384,6 +386,13 @@ static void init_lists(struct queue *q)
 	limit_init(&q->server, LIMIT_NONE);
 }
 
+static size_t memory_max(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), bytes = sysconf(_SC_PAGESIZE);
+	size_t share = pages > 0 && bytes > 0 ? (size_t)pages * (size_t)bytes / MEMORY_SHARE : MEMORY_MAX;
+	return share < MEMORY_MAX ? share : MEMORY_MAX;
+}
+
 struct queue *queue_new(const struct queue_config *c)
 {
 	struct queue *q = mem_zalloc(sizeof(*q));
@@ -397,7 +406,7 @@ struct queue *queue_new(const struct queue_config *c)
 	q->nets = c->nets;
 	q->n_nets = c->n_nets;
 	q->handoff = c->handoff;
-	q->memory_max = MEMORY_MAX;
+	q->memory_max = memory_max();
 	init_lists(q);
 	q->names = intern_new();
 	q->profiles = profile_table_new();

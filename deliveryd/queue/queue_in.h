@@ -104,6 +104,7 @@ struct hop_queue {
 struct traffic {
 	struct hop_queue *hq;
 	struct route *route; /* shares */
+	uint64_t route_until_us;
 	struct route_query *query;
 	struct pair *pair;
 	struct link of_pair;
@@ -377,8 +378,9 @@ void bounce_add(struct bounce *, const struct packed_recipient *, const struct o
  * even if the DSN takes its time. */
 void bounce_start(
         struct bounce *, enum delivery_state then, uint64_t due_us, const char *last_reply, bool some_gone);
-bool bounces_full(const struct queue *); /* enough are under way: produce no more for now, */
-void bounces_wait(struct hop_queue *);   /* the queue's turn comes when one has ended */
+bool bounces_overfull(const struct queue *); /* the disk takes none: mail had better fail again later */
+bool bounces_full(const struct queue *);     /* enough are under way: produce no more for now, */
+void bounces_wait(struct hop_queue *);       /* the queue's turn comes when one has ended */
 void bounces_free(struct queue *);
 
 /* events.c */

@@ -42,6 +42,12 @@ static void keep(struct sorting *s, const struct packed_recipient *r)
 static void give_up(struct sorting *s, const struct packed_recipient *r, enum event_type type,
         const struct outcome *o, const char *enhanced, const struct session_facts *facts)
 {
+	if (s->may_bounce && bounces_overfull(s->q)) {
+		event_recipient(s->q, s->d, EVENT_DEFERRAL, r->address, o, NULL, facts);
+		keep(s, r);
+		s->last_reply = o->reply;
+		return;
+	}
 	event_recipient(s->q, s->d, type, r->address, o, enhanced, facts);
 	s->n_failed++;
 	if (!s->may_bounce)
@@ -51,12 +57,17 @@ static void give_up(struct sorting *s, const struct packed_recipient *r, enum ev
 	bounce_add(s->bounce, r, o, enhanced, facts ? facts->mx : NULL);
 }
 
-/* Failed for now: kept, or given up when its time or its retries are over (5.4.7, the last reply as diagnostic). */
+/*
+ * Failed for now: kept, or given up when its time or its retries are over (5.4.7, the last reply as diagnostic).
+ * An attempt that ends in giving up is no deferral; that it may have been delivered is said in any case.
+ */
 static void failed_for_now(struct sorting *s, const struct packed_recipient *r, enum event_type type,
         const struct outcome *o, const struct session_facts *facts)
 {
-	event_recipient(s->q, s->d, type, r->address, o, NULL, facts);
-	if (schedule_exhausted(s->options, s->d->attempts + 1u, s->age_us)) {
+	bool over = schedule_exhausted(s->options, s->d->attempts + 1u, s->age_us);
+	if (!over || type == EVENT_UNCERTAIN)
+		event_recipient(s->q, s->d, type, r->address, o, NULL, facts);
+	if (over) {
 		give_up(s, r, EVENT_EXPIRATION, o, "5.4.7", facts);
 		return;
 	}
