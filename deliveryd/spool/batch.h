@@ -14,7 +14,7 @@
 struct spool_results;
 
 /* What one batch has taken in, in order. */
-enum taken_kind { TAKEN_ADD, TAKEN_RESULTS, TAKEN_ADD_RESULTS, TAKEN_COPY };
+enum taken_kind { TAKEN_ADD, TAKEN_RESULTS, TAKEN_ADD_RESULTS, TAKEN_SETTINGS, TAKEN_COPY };
 struct taken {
 	enum taken_kind kind;
 	bool last; /* the item ends with this batch */

@@ -213,7 +213,7 @@ void spool_results_post(struct spool *s, struct spool_results **results)
 	*results = NULL;
 	if (r == NULL)
 		return;
-	assert(s->loop != NULL);
+	assert(s->loop != NULL && r->longest <= s->record_max);
 	r->spool = s;
 	r->posted_us = s->cfg.clock->mono_us(s->cfg.clock);
 	(void)atomic_fetch_add(&s->uncommitted, r->count);
@@ -257,7 +257,10 @@ static bool add_fits(const struct spool *s, const struct batch *b, const struct 
 
 static void gather_adds(struct spool *s, struct batch *b)
 {
-	for (struct pending_add *add = s->adds; add != NULL; add = add->next) {
+	uint64_t allowed = clean_allows(s), before = b->length;
+
+	for (struct pending_add *add = s->adds; add != NULL && b->length - before < allowed;
+	        add = add->next) {
 		struct spool_results *r = add->request->results;
 
 		if (!add_fits(s, b, add) || !batch_take_version(b, &add->version, TAKEN_ADD, add))
@@ -268,13 +271,17 @@ static void gather_adds(struct spool *s, struct batch *b)
 	}
 }
 
-/* An add that is partly written comes first; no result can be about it yet, but its parts are to stand in a row. */
-static void gather(struct spool *s, struct batch *b)
+static void begin(struct spool *s, struct batch *b)
 {
 	struct segment *seg = s->current;
 	uint64_t room = seg->size - seg->end;
 
 	batch_begin(b, (uint32_t)seg->number, seg->seed, seg->end, room < s->batch_max ? room : s->batch_max);
+}
+
+static void gather(struct spool *s, struct batch *b)
+{
+	begin(s, b);
 	gather_results(s, b);
 	if (adds_may_enter(s))
 		gather_adds(s, b);
@@ -354,6 +361,7 @@ static void apply_add(struct spool *s, const struct taken *t)
 	if (!apply_version(s, &add->version, &add->held, t->last))
 		return;
 	add->held = 0;
+	clean_new_mail(s, version_bytes(&add->version));
 	metric_add(s->m.messages, 1);
 	if (add->request->results == NULL || add->request->results->bytes.len == 0)
 		add_finish(s, SPOOL_STORED);
@@ -405,6 +413,9 @@ static void apply(struct spool *s, const struct batch *b)
 		case TAKEN_RESULTS:
 			apply_plain_results(s, t);
 			break;
+		case TAKEN_SETTINGS:
+			apply_results(s, t->item, t);
+			break;
 		case TAKEN_COPY:
 			apply_copy(s, t);
 			break;
@@ -453,6 +464,8 @@ static bool commit_requests(struct spool *s)
 	if (s->results == NULL && s->adds == NULL)
 		return false;
 	gather(s, b);
+	if (b->count == 0 && clean_allows(s) == 0 && s->results == NULL)
+		return false; /* the cleaner goes first */
 	if (b->count == 0 && roll(s, s->results != NULL ? 0 : STOCK_BALLAST))
 		gather(s, b);
 	if (s->failed)
@@ -473,10 +486,6 @@ static bool commit_requests(struct spool *s)
 /* Returns the first copy that has not all its parts in the batch. */
 static struct copy *gather_copies(struct spool *s, struct batch *b, struct copy *copy, uint64_t *taken)
 {
-	struct segment *seg = s->current;
-	uint64_t room = seg->size - seg->end;
-
-	batch_begin(b, (uint32_t)seg->number, seg->seed, seg->end, room < s->batch_max ? room : s->batch_max);
 	while (copy != NULL && batch_take_version(b, &copy->version, TAKEN_COPY, copy)) {
 		*taken += version_bytes(&copy->version);
 		copy = *taken < COPIES_BYTES ? clean_next(s, copy) : NULL;
@@ -484,32 +493,40 @@ static struct copy *gather_copies(struct spool *s, struct batch *b, struct copy 
 	return copy;
 }
 
+static bool goes_on(const struct copy *copy, uint64_t taken)
+{
+	return copy != NULL && (taken < COPIES_BYTES || copy->version.next > 0);
+}
+
 /* Copies of about COPIES_BYTES. One that was begun is ended before anything else: no result may come between its
  * parts, for its merged state would then be older than its end. */
-static bool commit_copies(struct spool *s)
+static void commit_copies(struct spool *s)
 {
+	struct spool_results *settings = clean_settings(s);
 	struct copy *copy = clean_next(s, NULL), *rest;
 	uint64_t taken = 0;
-	bool wrote = false;
 
-	while (copy != NULL && (taken < COPIES_BYTES || copy->version.next > 0)) {
+	while (settings != NULL || goes_on(copy, taken)) {
+		begin(s, &s->batch);
+		if (settings != NULL)
+			(void)batch_take_records(&s->batch, (uint8_t *)settings->bytes.data, 0,
+			        settings->bytes.len, TAKEN_SETTINGS, settings);
 		rest = gather_copies(s, &s->batch, copy, &taken);
 		if (s->batch.count == 0 && !roll(s, 0))
 			break;
 		if (s->batch.count == 0)
 			continue;
 		if (!batch_write(s, &s->batch))
-			return false;
+			break;
 		apply(s, &s->batch);
-		wrote = true;
+		spool_results_free(&settings); /* those left over come again */
 		copy = rest;
 	}
-	if (copy != NULL && copy->version.next > 0) {
+	spool_results_free(&settings);
+	if (copy != NULL && copy->version.next > 0 && !s->failed) {
 		version_give_up(s, &copy->version, copy->held);
 		copy->held = 0;
-		clean_put_back(s, copy);
 	}
-	return wrote;
 }
 
 bool commit_statement(struct spool *s)
@@ -551,7 +568,7 @@ static void results_timer(void *ctx)
 void commit_turn_end(void *ctx)
 {
 	struct spool *s = ctx;
-	bool wrote = false;
+	bool wrote = false, copies = clean_has_copies(s);
 
 	if (s->failed) {
 		refuse_adds(s, SPOOL_IO_ERROR);
@@ -559,11 +576,11 @@ void commit_turn_end(void *ctx)
 	}
 	if (s->adds != NULL || results_are_due(s))
 		wrote = commit_requests(s);
-	if (!s->failed && clean_has_copies(s))
-		wrote = commit_copies(s) || wrote;
+	if (!s->failed && copies)
+		commit_copies(s);
 	if (s->failed)
 		return;
-	if (wrote)
+	if (wrote || copies)
 		clean_tend(s);
 	if (s->results == NULL) {
 		s->results_due = false;

@@ -48,6 +48,8 @@ static void record_end(
 	};
 
 	record_write_head((uint8_t *)r->bytes.data + start, &record);
+	if (length > r->longest)
+		r->longest = length;
 	r->count++;
 }
 

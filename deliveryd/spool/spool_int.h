@@ -74,6 +74,7 @@ struct spool_results {
 	struct str bytes; /* records, not sealed */
 	size_t written;   /* of these bytes, in batches already */
 	size_t count;
+	uint32_t longest; /* record */
 	uint64_t posted_us;
 	struct loop *commit_loop; /* NULL = nobody waits */
 	struct mail *committed;
@@ -160,9 +161,8 @@ void commit_again(struct spool *);                     /* another turn */
 bool commit_statement(struct spool *); /* a batch that only states the oldest segment needed */
 
 /* ---- clean.c ---- */
-struct copy {
-	struct copy *next;
-	struct version version; /* encoded as of now */
+struct copy { /* a message on its way to the front, or settings */
+	struct version version;
 	uint16_t held;
 };
 void clean_init(struct spool *);
@@ -170,9 +170,13 @@ void clean_free(struct spool *);
 void clean_tend(struct spool *); /* after each commit and each second */
 bool clean_has_copies(const struct spool *);
 /* The copy after this one (NULL: the first) that still holds, encoded as of now; NULL if there is none. */
-struct copy *clean_next(struct spool *, struct copy *after);
-void clean_copied(struct spool *, struct copy *);   /* its sync succeeded, the index knows */
-void clean_put_back(struct spool *, struct copy *); /* did not get through: encoded anew next time */
+struct copy *clean_next(struct spool *, const struct copy *after);
+void clean_copied(struct spool *, struct copy *); /* its sync succeeded, the index knows */
+/* The settings that have to leave the segment, as they are now: NULL if none has to. To be freed. */
+struct spool_results *clean_settings(struct spool *);
+/* Bytes of new mail that may go into a batch now. */
+uint64_t clean_allows(const struct spool *);
+void clean_new_mail(struct spool *, uint64_t bytes);
 
 /* ---- results.c ---- */
 void results_apply(struct spool *, const uint8_t *bytes, size_t n, uint32_t segment, uint32_t offset);

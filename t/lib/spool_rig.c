@@ -113,6 +113,7 @@ bool rig_open(struct rig *rig)
 {
 	forget(rig);
 	rig->fatal = false;
+	fake_clock_advance(&rig->clock, SECOND_US); /* ids given but not stored may come again otherwise */
 	rig->cfg.on_fatal = on_fatal;
 	rig->spool = spool_open(&rig->cfg, &rig->error);
 	if (rig->spool == NULL)
@@ -121,8 +122,6 @@ bool rig_open(struct rig *rig)
 		spool_close(&rig->spool);
 		return false;
 	}
-	loop_free(&rig->loop); /* hooks of an earlier spool go with it */
-	rig->loop = loop_new("spool", &rig->clock.clock);
 	spool_start(rig->spool, rig->loop);
 	rig_run(rig);
 	return true;
@@ -146,6 +145,8 @@ void rig_close(struct rig *rig)
 		return;
 	rig_run(rig);
 	spool_close(&rig->spool);
+	loop_free(&rig->loop); /* its hooks go with it */
+	rig->loop = loop_new("spool", &rig->clock.clock);
 }
 
 void rig_free(struct rig *rig)

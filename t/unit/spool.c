@@ -166,6 +166,20 @@ static void test_long_recipient_list(void **state)
 	assert_int_equal(rig->n_live, 2);
 }
 
+/* Its first parts stand in segments where nothing else lives when the last one is written. */
+static void test_long_list_alone(void **state)
+{
+	struct rig *rig = &((struct fixture *)*state)->rig;
+	const struct rig_message many = {.n_deliveries = 2, .n_recipients = 4000, .body = 2000};
+	uint64_t id = rig_store(rig, &many);
+
+	assert_true(id != 0);
+	rig_advance(rig, SECOND_US);
+	reopen(rig);
+	assert_non_null(rig_find(rig, id));
+	assert_true(rig_body_ok(rig, id, many.body));
+}
+
 static void test_many_segments(void **state)
 {
 	struct rig *rig = &((struct fixture *)*state)->rig;
@@ -223,6 +237,7 @@ static const struct CMUnitTest tests[] = {
         TEST(test_deliveries_are_told_apart),
         TEST(test_settings),
         TEST(test_long_recipient_list),
+        TEST(test_long_list_alone),
         TEST(test_many_segments),
         TEST(test_large_body),
 };
