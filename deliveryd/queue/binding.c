@@ -116,9 +116,10 @@ static bool source_usable(const struct binding *b, int family)
 
 static void source_went_down(struct binding *b, int family, const char *reason)
 {
-	if (b->down[family])
+	if (b->down[family] && addr_equal_ip(&b->told[family], &b->conf->source[family]))
 		return;
 	b->down[family] = true;
+	b->told[family] = b->conf->source[family];
 	if (binding_group_name(b)) /* its mail goes to another member */
 		rekey_begin(b->q);
 	event_binding(b->q, b, EVENT_SOURCE_DOWN, &b->conf->source[family], reason);
@@ -173,8 +174,11 @@ void bindings_check_sources(struct queue *q)
 			if (!b->down[family])
 				continue;
 			bool gone = !b->conf || b->conf->source[family].family == AF_UNSPEC;
-			if (!gone && !source_usable(b, family))
+			if (!gone && !source_usable(b, family)) {
+				/* after a reload it may be another address that is not here */
+				source_went_down(b, family, "address is not on this machine");
 				continue;
+			}
 			b->down[family] = false;
 			b->down_until_us[family] = 0;
 			if (!gone)

@@ -162,9 +162,13 @@ bool conn_feed(struct conn *c)
 	return true;
 }
 
-void conns_feed_wanting(struct queue *q)
+void conns_feed_wanting(struct queue *q, struct slice *slice)
 {
 	while (link_linked(&q->wanting) && queue_may_hand_out(q)) {
+		if (slice_over(slice)) {
+			queue_kick(q);
+			return;
+		}
 		struct conn *c = container_of(q->wanting.next, struct conn, wanting);
 		conn_feed(c);
 	}

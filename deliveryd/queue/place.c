@@ -235,7 +235,8 @@ static void removed_target(struct queue *q, struct delivery *d, struct binding *
 }
 
 /* The group as the newest snapshot has it that has it at all. */
-static const struct conf_group *find_group(const struct queue *q, const char *name, const struct conf **snapshot)
+static const struct conf_group *find_group(
+        const struct queue *q, const char *name, const struct conf **snapshot)
 {
 	const struct conf_group *group = conf_group_named(*snapshot = q->conf, name);
 	for (unsigned i = 0; !group && i < q->n_kept; i++)
@@ -287,7 +288,7 @@ static struct hop_queue *queue_for(struct queue *q, struct delivery *d)
 	const struct conf *snapshot;
 	if (b->kind == BINDING_GROUP)
 		hold = d->group && find_group(q, intern_text(q->names, d->group), &snapshot) ? HOLD_NO_MEMBER
-		                                                                              : HOLD_REMOVED;
+		                                                                             : HOLD_REMOVED;
 	else if (b->kind == BINDING_NAMED && !b->conf)
 		hold = HOLD_REMOVED;
 	else if (dest->key.suspended)

@@ -118,7 +118,7 @@ bool queue_may_hand_out(const struct queue *q)
 	return since == 0 || queue_now(q) < since + UNCOMMITTED_AGE_US;
 }
 
-/* Comes back when a turn's results are durable: those who wait for that are served. */
+/* Comes back when a turn's results are durable: at that turn's end those who wait for it are served. */
 struct commit_note {
 	struct mail mail;
 	struct queue *q;
@@ -130,7 +130,6 @@ static void committed(struct mail *mail)
 	struct queue *q = note->q;
 	q->notes_out--;
 	mem_free(&note);
-	conns_feed_wanting(q);
 	if (q->stopping)
 		queue_check_stopped(q);
 }
@@ -190,7 +189,7 @@ static void turn_end(void *ctx)
 	attempt_wake(q, &slice);
 	if (q->rekeying)
 		rekey_some(q, &slice);
-	conns_feed_wanting(q);
+	conns_feed_wanting(q, &slice);
 	if (link_linked(&q->freed) || link_linked(&q->work))
 		queue_kick(q);
 	queue_schedule_due(q);

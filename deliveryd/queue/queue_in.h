@@ -59,12 +59,13 @@ struct binding {
 	uint32_t name;   /* interned */
 	enum binding_kind kind;
 	const struct conf_binding *conf; /* borrows from `snapshot`; NULL = in none we know */
-	const struct conf *snapshot;     /* the one in force, or one it replaced and that is not dropped yet */
-	struct limit total;              /* binding_total() */
+	const struct conf *snapshot; /* the one in force, or one it replaced and that is not dropped yet */
+	struct limit total;          /* binding_total() */
 	uint32_t total_generation;
 	struct counts counts;
-	struct link queues;  /* of struct hop_queue */
-	bool down[FAMILIES]; /* the operator was told */
+	struct link queues;         /* of struct hop_queue */
+	bool down[FAMILIES];        /* the operator was told, */
+	struct addr told[FAMILIES]; /* of this address */
 	uint64_t down_until_us
 	        [FAMILIES]; /* bind was refused though the address is here; 0 = until it is back */
 	struct timer retry_source;
@@ -355,7 +356,7 @@ struct conn *conn_open(struct hop_queue *, const struct route_addr *, const stru
         bool any_source, struct limit *const *wanted, unsigned n, struct host_limit *const host[2]);
 bool conn_feed(struct conn *); /* has asked: a job, or idle, or quit. True if it got a job */
 void conn_quit(struct conn *);
-void conns_feed_wanting(struct queue *);
+void conns_feed_wanting(struct queue *, struct slice *);
 struct conn *conn_of_leases(struct leases *);
 
 /* result.c */

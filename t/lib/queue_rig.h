@@ -95,13 +95,13 @@ struct rig {
 /* `policy_json`: ' stands for ". The addresses 192.0.2.1 to .99 and 2001:db8::1 to ::9 are on this machine. */
 struct rig *rig_new(const char *policy_json);
 void rig_start(struct rig *);
-void rig_free(struct rig **); /* all sessions have closed: rig_stop() */
+void rig_free(struct rig **);                       /* all sessions have closed: rig_stop() */
 struct policy *rig_policy(const char *policy_json); /* caller: policy_unref() */
 void rig_reload(struct rig *, const char *policy_json);
 void rig_local(struct rig *, const char *ip, bool present);
 
 struct rig_mx *rig_mx(struct rig *, const char *ip); /* made when new */
-/* A domain's MX: "10 192.0.2.201, 10 192.0.2.202, 20 2001:db8:1::1". "" = the route fails with `why`. */
+/* A domain's MX: "10 192.0.2.201, 10 192.0.2.202, 20 2001:db8:1::1". With "ttl=0 " in front it has expired when it comes. */
 void rig_route(struct rig *, const char *next_hop, const char *addrs);
 void rig_route_fails(
         struct rig *, const char *next_hop, enum outcome_class, const char *enhanced, const char *text);

@@ -75,7 +75,8 @@ unsigned rig_routes_asked(struct rig *rig, const char *next_hop)
 static struct route *build(struct rig *rig, const char *text)
 {
 	struct route *r = route_new();
-	char *copy = mem_strdup(text), *save, *word;
+	bool no_ttl = strncmp(text, "ttl=0 ", 6) == 0;
+	char *copy = mem_strdup(no_ttl ? text + 6 : text), *save, *word;
 	for (word = strtok_r(copy, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
 		unsigned preference;
 		char ip[64], name[80];
@@ -88,7 +89,7 @@ static struct route *build(struct rig *rig, const char *text)
 		route_add(r, &addr, (uint16_t)preference, name, false);
 	}
 	free(copy);
-	r->expires_mono_us = loop_now_us(rig->loop) + 300 * SECOND_US;
+	r->expires_mono_us = loop_now_us(rig->loop) + (no_ttl ? 0 : 300 * SECOND_US);
 	return r;
 }
 

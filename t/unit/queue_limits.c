@@ -307,6 +307,18 @@ static void test_fail_over_in_order(void **state)
 	rig_free(&rig);
 }
 
+static void test_route_that_has_expired_when_it_comes(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new("{}");
+	rig_route(rig, "example.com", "ttl=0 10 203.0.113.1");
+	rig_start(rig);
+	send_many(rig, "default", "example.com", 100);
+	assert_true(rig_run_out(rig, 10 * SECOND_US));
+	assert_in_range(rig_routes_asked(rig, "example.com"), 1, 5);
+	rig_free(&rig);
+}
+
 static void test_health_is_per_binding(void **state)
 {
 	(void)state;
@@ -465,6 +477,30 @@ static void test_source_down_and_up(void **state)
 	rig_run(rig, SECOND_US);
 	assert_int_equal(rig_count(rig, "source_up"), 1);
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, 5);
+	assert_true(rig_run_out(rig, 1300 * SECOND_US));
+	rig_free(&rig);
+}
+
+/* A reload may name another address that is not here: the operator hears of that one, too. */
+static void test_source_down_after_reload(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new("{'bindings': {'acme': {'bind_address': '198.51.100.1'}, 'default': "
+	                          "{'bind_address': '192.0.2.1'}}}");
+	rig_route(rig, "example.com", "10 203.0.113.1");
+	rig_start(rig);
+	send_many(rig, "acme", "example.com", 2);
+	rig_run(rig, SECOND_US);
+	rig_reload(rig, "{'bindings': {'acme': {'bind_address': '198.51.100.2'}, 'default': {'bind_address': "
+	                "'192.0.2.1'}}}");
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig_count(rig, "source_down"), 2);
+	assert_string_equal(rig_event(rig, "source_down", 1)->source, "198.51.100.2");
+	rig_reload(rig, "{'bindings': {'acme': {'bind_address': '192.0.2.5'}, 'default': {'bind_address': "
+	                "'192.0.2.1'}}}");
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig_count(rig, "source_up"), 1);
+	assert_string_equal(rig_event(rig, "delivery", 0)->source, "192.0.2.5");
 	assert_true(rig_run_out(rig, 1300 * SECOND_US));
 	rig_free(&rig);
 }
@@ -890,6 +926,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_uncommitted_for_a_second),
         cmocka_unit_test(test_fail_over_in_order),
         cmocka_unit_test(test_health_is_per_binding),
+        cmocka_unit_test(test_route_that_has_expired_when_it_comes),
         cmocka_unit_test(test_equal_preference_takes_turns),
         cmocka_unit_test(test_all_failed_is_a_deferral),
         cmocka_unit_test(test_dead_destination_is_cheap),
@@ -898,6 +935,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_host_that_always_drops),
         cmocka_unit_test(test_source_down_and_up),
         cmocka_unit_test(test_source_down_expires),
+        cmocka_unit_test(test_source_down_after_reload),
         cmocka_unit_test(test_bind_refused),
         cmocka_unit_test(test_out_of_ports),
         cmocka_unit_test(test_pair_limit_lowered),
