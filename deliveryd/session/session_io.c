@@ -38,6 +38,8 @@ void smtp_io_arm(struct session *s)
 
 	if (s->state == SMTP_IDLE && wait == 0)
 		wait = SECOND_US; /* for the owner's word only */
+	if (s->quitting && s->state < SMTP_IDLE)
+		wait = s->o->quit_timeout_s * SECOND_US;
 	s->deadline_us = now + wait;
 	if (s->state >= SMTP_MAIL && s->state <= SMTP_BODY)
 		s->deadline_us = earlier(s->deadline_us, s->t.deadline_us);

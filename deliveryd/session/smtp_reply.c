@@ -125,7 +125,8 @@ static bool eat_head(struct smtp_reply *r, char c)
 	}
 	r->more = c == '-';
 	r->in_text = true;
-	return true;
+	return c < '0' ||
+	       c > '9'; /* four digits are no reply code, but perhaps the rest of one and the next */
 }
 
 enum smtp_reply_result smtp_reply_feed(struct smtp_reply *r, const char *raw, size_t len, size_t *used)

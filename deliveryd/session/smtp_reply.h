@@ -5,7 +5,7 @@
  *            for ever. Of a multi-line reply the last line decides; the three digits decide over an enhanced code
  *            that contradicts them.
  * Follows    RFC 5321 4.2, RFC 2034. Lenient where servers are sloppy: a bare LF ends a line, the text may be
- *            missing, and anything but '-' behind the digits makes a last line.
+ *            missing, and anything but '-' or a fourth digit behind the digits makes a last line.
  * Ownership  A value, nothing to free.
  */
 #ifndef SESSION_SMTP_REPLY_H

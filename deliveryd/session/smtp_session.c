@@ -160,7 +160,7 @@ void smtp_session_timed_out(struct session *s)
 		smtp_session_quit(s);
 		return;
 	}
-	if (s->state >= SMTP_QUIT) {
+	if (s->state >= SMTP_QUIT || (s->quitting && s->state < SMTP_IDLE)) {
 		smtp_session_enter(s, SMTP_CLOSED);
 		return;
 	}
@@ -347,7 +347,9 @@ static void ready(struct session *s)
 
 static void reply_ehlo(struct session *s)
 {
-	if (first_digit(s) == 2) {
+	if (s->quitting) {
+		smtp_session_next(s);
+	} else if (first_digit(s) == 2) {
 		ready(s);
 	} else if (first_digit(s) == 5) {
 		s->offer = (struct smtp_offer){0};
@@ -361,7 +363,9 @@ static void reply_ehlo(struct session *s)
 
 static void reply_helo(struct session *s)
 {
-	if (first_digit(s) == 2)
+	if (s->quitting)
+		smtp_session_next(s);
+	else if (first_digit(s) == 2)
 		ready(s);
 	else if (first_digit(s) == 3)
 		wrong_code(s);
@@ -619,13 +623,16 @@ void smtp_session_quit(struct session *s)
 		smtp_jobs_return(s, NULL);
 		smtp_session_enter(s, SMTP_CLOSED);
 		return;
-	case SMTP_EHLO:
-	case SMTP_HELO:
-	case SMTP_LHLO:
 	case SMTP_IDLE:
 		smtp_jobs_return(s, NULL);
 		smtp_session_enter(s, SMTP_QUIT);
 		smtp_io_pump(s);
+		return;
+	case SMTP_EHLO: /* QUIT has to wait for the reply, for as long as a peer may take to close */
+	case SMTP_HELO:
+	case SMTP_LHLO:
+		smtp_jobs_return(s, NULL);
+		smtp_io_arm(s);
 		return;
 	default: /* after the transaction */
 		smtp_jobs_return(s, NULL);

@@ -51,7 +51,7 @@ struct conn {
 	int fd;
 	struct event readable, writable;
 	struct timer timer;
-	struct str in, out;
+	struct str in, out, said; /* said: the reply line begun */
 	size_t out_sent;
 	bool close_after;
 
@@ -64,7 +64,8 @@ struct conn {
 	size_t trickle_len, endless_len;
 	unsigned code; /* of the last reply line */
 
-	bool lmtp, pipelining, body_point_done, body_truncated;
+	bool lmtp, pipelining, body_point_done;
+	bool kept; /* this message counts: it was said to be taken */
 	char *source, *hello, *sender, *params;
 	char *accepted[RECIPIENTS_MAX];
 	unsigned n_accepted, n_dots;
@@ -72,6 +73,7 @@ struct conn {
 };
 
 static void conn_work(struct conn *);
+static void mail_keep(struct conn *);
 
 static void offend(struct scripted_mx *mx, const char *what, const char *line)
 {
@@ -96,7 +98,7 @@ static void transaction_clear(struct conn *c)
 		mem_free(&c->accepted[i]);
 	c->n_accepted = 0;
 	c->n_dots = 0;
-	c->body_truncated = false;
+	c->kept = false;
 	mem_free(&c->sender);
 	mem_free(&c->params);
 	str_clear(&c->body);
@@ -123,6 +125,7 @@ static void conn_free(struct conn *c, bool reset)
 	transaction_clear(c);
 	str_free(&c->in);
 	str_free(&c->out);
+	str_free(&c->said);
 	str_free(&c->body);
 	mem_free(&c->point);
 	mem_free(&c->text);
@@ -278,6 +281,24 @@ static void point_begin(struct conn *c, const char *point, const char *text)
 	c->actions = mem_strdup(find_actions(c, point, text));
 	c->action = c->actions;
 	c->code = 0;
+	str_clear(&c->said);
+}
+
+/* What the client will make of the bytes: the code of each reply line that is complete, and what follows from it. */
+static void say(struct conn *c, const char *bytes, size_t len)
+{
+	size_t i;
+
+	str_add_mem(&c->out, bytes, len);
+	for (i = 0; i < len; i++) {
+		str_add_char(&c->said, bytes[i]);
+		if (bytes[i] != '\n')
+			continue;
+		c->code = (unsigned)atoi(c->said.data);
+		if (c->said.len < 4 || c->said.data[3] != '-')
+			mail_keep(c);
+		str_clear(&c->said);
+	}
 }
 
 static void reply(struct conn *c, const char *text)
@@ -285,15 +306,12 @@ static void reply(struct conn *c, const char *text)
 	size_t len, i;
 	char *raw = unescape(text, &len);
 
-	c->code = (unsigned)atoi(raw);
 	for (i = 0; i < len; i++) {
-		if (raw[i] == '\n') {
-			c->code = (unsigned)atoi(raw + i + 1);
-			str_add_char(&c->out, '\r');
-		}
-		str_add_char(&c->out, raw[i]);
+		if (raw[i] == '\n')
+			say(c, "\r", 1);
+		say(c, raw + i, 1);
 	}
-	str_add_mem(&c->out, "\r\n", 2);
+	say(c, "\r\n", 2);
 	mem_free(&raw);
 }
 
@@ -317,12 +335,10 @@ static bool action_run(struct conn *c, const char *action)
 		reply(c, action);
 	} else if ((text = word_after(action, "send"))) {
 		raw = unescape(text, &len);
-		str_add_mem(&c->out, raw, len);
-		c->code = (unsigned)atoi(raw);
+		say(c, raw, len);
 		mem_free(&raw);
 	} else if ((text = word_after(action, "trickle"))) {
 		c->trickle = unescape(text, &c->trickle_len);
-		c->code = (unsigned)atoi(c->trickle);
 		c->waits = true;
 		timer_arm_in(c->mx->loop, &c->timer, TRICKLE_GAP_US);
 	} else if ((text = word_after(action, "endless"))) {
@@ -369,7 +385,7 @@ static void on_timer(void *ctx)
 	struct conn *c = ctx;
 
 	if (c->trickle && c->trickle_len > 0) {
-		str_add_char(&c->out, *c->trickle);
+		say(c, c->trickle, 1);
 		memmove(c->trickle, c->trickle + 1, --c->trickle_len);
 		if (!conn_flush(c))
 			return;
@@ -398,6 +414,7 @@ static char *between(const char *line, const char **behind)
 	return mem_strndup(open + 1, (size_t)(close - open - 1));
 }
 
+/* A message is kept once it was said to be taken, whatever becomes of the connection. */
 static void mail_keep(struct conn *c)
 {
 	struct scripted_mx *mx = c->mx;
@@ -405,6 +422,9 @@ static void mail_keep(struct conn *c)
 	struct str list;
 	unsigned i;
 
+	if (c->kept || c->code / 100 != 2 || strcmp(c->point, "DOT") != 0)
+		return;
+	c->kept = true;
 	mx->mails = mem_array(mx->mails, mx->n_mails + 1, sizeof(*mx->mails));
 	m = &mx->mails[mx->n_mails++];
 	str_init(&list);
@@ -427,15 +447,9 @@ static void mail_keep(struct conn *c)
 static void dot_done(struct conn *c)
 {
 	if (c->lmtp && ++c->n_dots < c->n_accepted) {
-		if (c->code / 100 == 2 && !c->body_truncated) {
-			mail_keep(c); /* once; the later recipients do not count again */
-			c->body_truncated = true;
-		}
 		point_begin(c, "DOT", c->accepted[c->n_dots]);
 		return;
 	}
-	if (c->code / 100 == 2 && !c->body_truncated)
-		mail_keep(c);
 	transaction_clear(c);
 	point_begin(c, "IDLE", "");
 }
@@ -641,6 +655,7 @@ static void on_accept(evutil_socket_t fd, short what, void *ctx)
 	c->source = mem_strdup(addr_print(&from, text));
 	str_init(&c->in);
 	str_init(&c->out);
+	str_init(&c->said);
 	str_init(&c->body);
 	timer_init(&c->timer, on_timer, c);
 	event_assign(&c->readable, loop_base(mx->loop), client, EV_READ | EV_PERSIST, on_readable, c);
