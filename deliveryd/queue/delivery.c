@@ -90,11 +90,6 @@ uint32_t delivery_top(const struct delivery_slab *s)
 	return s->top;
 }
 
-size_t delivery_bytes(const struct delivery_slab *s)
-{
-	return (size_t)s->n_chunks * PER_CHUNK * sizeof(struct delivery) + s->n_buckets * sizeof(*s->buckets);
-}
-
 /* --- index by message id ------------------------------------------------------------------------------- */
 
 static uint32_t *bucket_of(const struct delivery_slab *s, uint64_t id)

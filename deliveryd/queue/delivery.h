@@ -65,7 +65,6 @@ void delivery_give(struct delivery_slab *, uint32_t no);
 struct delivery *delivery_at(const struct delivery_slab *, uint32_t no);
 uint32_t delivery_count(const struct delivery_slab *);
 uint32_t delivery_top(const struct delivery_slab *); /* all numbers in use are below */
-size_t delivery_bytes(const struct delivery_slab *);
 
 /* By message id: the first delivery of it, then delivery->index_next. 0 = none. */
 void delivery_index_add(struct delivery_slab *, uint32_t no);

@@ -115,8 +115,3 @@ uint32_t due_count(const struct due_heap *h)
 {
 	return h->n;
 }
-
-size_t due_bytes(const struct due_heap *h)
-{
-	return (size_t)h->size * sizeof(*h->at);
-}

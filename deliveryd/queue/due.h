@@ -19,6 +19,5 @@ void due_set(struct due_heap *, uint32_t no, uint64_t due_us);
 void due_remove(struct due_heap *, uint32_t no);
 uint32_t due_first(const struct due_heap *); /* 0 = empty */
 uint32_t due_count(const struct due_heap *);
-size_t due_bytes(const struct due_heap *);
 
 #endif

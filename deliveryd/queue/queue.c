@@ -65,11 +65,13 @@ bool slice_over(struct slice *s)
 	return s->steps % 16 == 0 && s->q->clock->mono_us(s->q->clock) >= s->end_us;
 }
 
+/* What is in use: free places in the slab are used again, and do not keep mail out. */
 size_t queue_memory(const struct queue *q)
 {
-	return delivery_bytes(q->slab) + due_bytes(q->due) + q->packed_bytes +
-	       delivery_count(q->slab) * 16 /* what malloc adds to a packed block */ +
-	       intern_bytes(q->names) + q->n_hop_queues * (sizeof(struct hop_queue) + 16);
+	/* its place, those in the index and the heap, what malloc adds to its packed block */
+	size_t each = sizeof(struct delivery) + 2 * sizeof(uint32_t) + 16;
+	return delivery_count(q->slab) * each + q->packed_bytes + intern_bytes(q->names) +
+	       q->n_hop_queues * (sizeof(struct hop_queue) + 16);
 }
 
 /* --- the turn --------------------------------------------------------------------------------------------------- */

@@ -1,6 +1,8 @@
 /* The way of mail through the queue: delivered, deferred, given up, reported. */
+#include "queue/queue_in.h"
 #include "t/lib/queue_rig.h"
 #include "t/lib/test.h"
+#include <jansson.h>
 
 #define TWO_BINDINGS                                                                                         \
 	"{'bindings': {'acme': {'bind_address': ['192.0.2.20', '2001:db8::2']}, 'other': {'bind_address': "  \
@@ -410,6 +412,163 @@ static void test_stop_loses_nothing(void **state)
 	rig_free(&rig);
 }
 
+/* A session that the peer closes while a job is on its way to it: the job comes back and costs nothing. */
+static void test_jobs_not_begun(void **state)
+{
+	(void)state;
+	struct rig *rig = ready_rig(TWO_BINDINGS);
+	struct rig_mx *mx = rig_mx(rig, "203.0.113.1");
+	mx->idle_us = 1000;
+	mx->job_us = 200;
+	for (int i = 0; i < 500; i++) {
+		rig_send(rig, "acme", "a@acme.example", "x@example.com");
+		rig_run(rig, 1100 + (unsigned)i % 700);
+	}
+	assert_true(rig_run_out(rig, 60 * SECOND_US));
+	assert_int_equal(mx->jobs, 500);
+	assert_int_equal(rig_count(rig, "deferral"), 0);
+	rig_free(&rig);
+}
+
+static void test_memory_bound(void **state)
+{
+	(void)state;
+	struct rig *rig = ready_rig(TWO_BINDINGS);
+	rig_mx(rig, "203.0.113.1")->mode = MX_SILENT;
+	rig->queue->memory_max = queue_memory(rig->queue) + 100000;
+	for (int i = 0; i < 400; i++)
+		rig_send(rig, "acme", "a@acme.example", "x@example.com");
+	rig_run(rig, SECOND_US);
+	assert_false(rig->handoff.queue_full);
+	for (int i = 0; i < 400; i++)
+		rig_send(rig, "acme", "a@acme.example", "x@example.com");
+	rig_run(rig, SECOND_US);
+	assert_true(rig->handoff.queue_full);
+	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
+	assert_true(rig_run_out(rig, 3600 * SECOND_US));
+	assert_false(rig->handoff.queue_full);
+	rig_free(&rig);
+}
+
+/* --- questions --------------------------------------------------------------------------------------------------------- */
+
+static json_t *ask(
+        struct rig *rig, enum queue_question question, const char *binding, uint64_t id, uint64_t cursor)
+{
+	char *text = rig_ask(rig, question, binding, id, cursor, 0);
+	json_t *o = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+	mem_free(&text);
+	return o;
+}
+
+static json_int_t number(const json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+static const char *text(const json_t *o, const char *key)
+{
+	const char *value = json_string_value(json_object_get(o, key));
+	return value ? value : "";
+}
+
+static void test_messages_by_pages(void **state)
+{
+	(void)state;
+	struct rig *rig = ready_rig(TWO_BINDINGS);
+	rig_mx(rig, "203.0.113.1")->mode = MX_SILENT;
+	for (int i = 0; i < 1200; i++)
+		rig_send(rig, i % 3 ? "acme" : "other", "a@acme.example", "x@example.com");
+	rig_run(rig, SECOND_US);
+	unsigned pages = 0, rows = 0;
+	char last[32] = "";
+	uint64_t cursor = 0;
+	do {
+		json_t *o = ask(rig, QUEUE_MESSAGES, "acme", 0, cursor), *items = json_object_get(o, "items"),
+		       *item;
+		size_t i;
+		json_array_foreach(items, i, item)
+		{
+			assert_string_equal(text(item, "binding"), "acme");
+			assert_true(strcmp(text(item, "id"), last) > 0); /* each once */
+			snprintf(last, sizeof(last), "%s", text(item, "id"));
+			rows++;
+		}
+		cursor = strtoull(text(o, "next"), NULL, 10);
+		pages++;
+		json_decref(o);
+	} while (cursor);
+	assert_int_equal(rows, 800);
+	assert_int_equal(pages, 2);
+	rig_free(&rig);
+}
+
+static void test_one_message(void **state)
+{
+	(void)state;
+	struct rig *rig = ready_rig(TWO_BINDINGS);
+	rig_mx(rig, "203.0.113.1")->says = says_later;
+	uint64_t id = rig_send(rig, "acme", "a@acme.example", "x@example.com y@example.com");
+	rig_run(rig, SECOND_US);
+	json_t *o = ask(rig, QUEUE_MESSAGE, "", id, 0);
+	json_t *d = json_array_get(json_object_get(o, "items"), 0);
+	assert_string_equal(text(o, "sender"), "a@acme.example");
+	assert_string_equal(text(d, "state"), "deferred");
+	assert_int_equal(number(d, "attempt"), 1);
+	assert_int_equal(json_array_size(json_object_get(d, "recipient")), 2);
+	assert_int_equal(strlen(text(d, "next_attempt")), strlen("2027-01-15T08:00:00.000000Z"));
+	json_decref(o);
+	assert_null(ask(rig, QUEUE_MESSAGE, "", 1, 0));
+	rig_free(&rig);
+}
+
+static void test_summary_bindings_queues_connections(void **state)
+{
+	(void)state;
+	struct rig *rig = ready_rig(TWO_BINDINGS);
+	rig_route(rig, "dead.example", "10 203.0.113.9");
+	rig_mx(rig, "203.0.113.9")->mode = MX_REFUSE;
+	rig_mx(rig, "203.0.113.1")->job_us = 600 * SECOND_US;
+	rig_send(rig, "acme", "a@acme.example", "x@example.com");
+	rig_send(rig, "acme", "a@acme.example", "x@dead.example");
+	rig_run(rig, SECOND_US);
+	json_t *o = ask(rig, QUEUE_SUMMARY, "", 0, 0);
+	assert_int_equal(number(o, "active"), 1);
+	assert_int_equal(number(o, "deferred"), 1);
+	assert_int_equal(number(o, "connections"), 1);
+	assert_int_equal(number(o, "limit"), 20000);
+	json_decref(o);
+	o = ask(rig, QUEUE_BINDINGS, "acme", 0, 0);
+	json_t *row = json_array_get(json_object_get(o, "items"), 0);
+	assert_int_equal(json_array_size(json_object_get(o, "items")), 1);
+	assert_int_equal(number(row, "active"), 1);
+	assert_int_equal(number(row, "deferred"), 1);
+	assert_true(json_is_null(json_object_get(o, "next")));
+	json_decref(o);
+	o = ask(rig, QUEUE_QUEUES, "", 0, 0);
+	assert_int_equal(json_array_size(json_object_get(o, "items")), 2);
+	bool seen_dead = false;
+	size_t i;
+	json_array_foreach(json_object_get(o, "items"), i, row)
+	{
+		assert_int_equal(number(row, "limit"), 32);
+		if (strcmp(text(row, "next_hop"), "dead.example") == 0) {
+			seen_dead = true;
+			assert_string_equal(text(row, "state"), "connect");
+			assert_string_not_equal(text(row, "next_attempt"), "");
+		}
+	}
+	assert_true(seen_dead);
+	json_decref(o);
+	o = ask(rig, QUEUE_CONNECTIONS, "", 0, 0);
+	row = json_array_get(json_object_get(o, "items"), 0);
+	assert_string_equal(text(row, "source"), "192.0.2.20");
+	assert_string_equal(text(row, "peer"), "203.0.113.1");
+	assert_string_equal(text(row, "binding"), "acme");
+	json_decref(o);
+	rig_free(&rig);
+}
+
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_delivered),
         cmocka_unit_test(test_retry_times),
@@ -431,6 +590,11 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_queues_by_next_hop_and_profile),
         cmocka_unit_test(test_priority),
         cmocka_unit_test(test_stop_loses_nothing),
+        cmocka_unit_test(test_jobs_not_begun),
+        cmocka_unit_test(test_memory_bound),
+        cmocka_unit_test(test_messages_by_pages),
+        cmocka_unit_test(test_one_message),
+        cmocka_unit_test(test_summary_bindings_queues_connections),
 };
 
 TEST_MAIN("queue_flow", tests)
