@@ -273,6 +273,16 @@ static int serve(struct milter *m, const struct process_options *o, const struct
 	return 0;
 }
 
+/* What root could read at the start must be readable for a reload too; better said now than then. */
+static void warn_unreadable(const struct milter *m, const struct process_options *o)
+{
+	if (access(m->conf_path, R_OK) != 0)
+		log_warning("%s: cannot be read by the user we run as: a reload will fail", m->conf_path);
+	if (o->stamp_key_file != NULL && access(o->stamp_key_file, R_OK) != 0)
+		log_warning("stamp.key_file: %s: cannot be read by the user we run as: a reload will fail",
+		        o->stamp_key_file);
+}
+
 static int start(struct milter *m)
 {
 	struct sockets sockets;
@@ -292,6 +302,8 @@ static int start(struct milter *m)
 	bool ok = open_and_drop(conf, &sockets, &err);
 	if (!ok)
 		log_error("%s", err.text);
+	else
+		warn_unreadable(m, o);
 	int code = ok ? serve(m, o, &sockets) : 1;
 	conf_unref(&conf);
 	return code;
