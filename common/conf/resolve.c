@@ -219,6 +219,7 @@ static bool eval_process(const struct conf *c, int id, struct conf_origin *out)
 	const struct option_row *row = &process_rows[id];
 
 	print_value(row, c->proc[id], out);
+	out->differs = c->proc_set[id]; /* some built-in ones are this machine's */
 	if (!c->proc_set[id])
 		snprintf(out->where, sizeof(out->where), "built-in");
 	else if (row->section)
@@ -272,9 +273,11 @@ bool conf_eval(const struct conf *c, const char *option, const struct conf_bindi
 	if (total || (id == OPT_server_max_outbound_connections && b && !f.value[id])) {
 		snprintf(out->value, sizeof(out->value), "null");
 		snprintf(out->where, sizeof(out->where), "built-in");
+		out->differs = false;
 		return true;
 	}
 	print_value(&option_rows[id], found_value(c, &f, (unsigned)id), out);
+	out->differs = !value_equal(&option_rows[id], found_value(c, &f, (unsigned)id), c->builtin[id]);
 	if (f.value[id])
 		print_where(c, f.from[id], f.value[id]->file, out);
 	else

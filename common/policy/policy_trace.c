@@ -15,6 +15,31 @@ void policy_trace_free(struct policy_trace *t)
 	pool_free(&t->pool);
 }
 
+static void note_choice(struct policy_trace *t, const struct bind *b, struct trace_rule *out)
+{
+	struct str how;
+	str_init(&how);
+	if (b->type == BIND_HEADER) {
+		str_printf(&how, "header %s", b->header.header);
+	} else if (b->n > 1) {
+		out->n_choices = b->n;
+		out->choices = pool_alloc(t->pool, b->n * sizeof(*out->choices));
+		out->weights = pool_alloc(t->pool, b->n * sizeof(*out->weights));
+		for (size_t i = 0; i < b->n; i++) {
+			out->choices[i] = pool_strdup(t->pool, b->targets[i]);
+			out->weights[i] = b->weights[i];
+		}
+		if (b->has_sticky)
+			str_printf(&how, "sticky %s%s", rule_field_name(b->sticky.field),
+			        b->sticky.header != NULL ? b->sticky.header : "");
+		else
+			str_add(&how, "random");
+	}
+	if (how.len > 0)
+		out->chosen_by = pool_strdup(t->pool, how.data);
+	str_free(&how);
+}
+
 struct trace_rule *trace_add_rule(struct policy_trace *t, const struct rule *r)
 {
 	struct trace_rule *out = pool_alloc(t->pool, sizeof(*out));
@@ -24,6 +49,7 @@ struct trace_rule *trace_add_rule(struct policy_trace *t, const struct rule *r)
 	out->name = pool_strdup(t->pool, r->name);
 	out->where = pool_strdup(t->pool, r->where);
 	out->when = pool_strdup(t->pool, r->when);
+	note_choice(t, &r->bind, out);
 	return out;
 }
 

@@ -25,6 +25,12 @@ struct trace_rule {
 	bool matched;       /* N is true and a target could be chosen; in a recipient's trace: R is true */
 	bool open;          /* matched, and left to deliveryd to decide per recipient */
 	const char *target; /* chosen, NULL = none */
+	/* what it was chosen among: several targets with their weights, and how; NULL where there is but one */
+	const char **choices;
+	double *weights;
+	size_t n_choices;
+	const char
+	        *chosen_by; /* "random", "sticky FIELD" (random where the fact is unknown), "header NAME" */
 	struct trace_test *tests;
 	size_t n_tests;
 };

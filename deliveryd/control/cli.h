@@ -43,7 +43,12 @@ void cli_table_row(const struct cli_column *, size_t n, const json_t *row);
 /* Any JSON scalar as text; "-" for null and absent. Control characters are not printed. */
 void cli_print_value(const json_t *, struct str *out);
 
+/* Appends text as one value of a URL's query. */
+void cli_url_add(struct str *url, const char *text);
+
 int cmd_check(struct cli *);
+int cmd_explain(struct cli *);
+int cmd_stamp(struct cli *);
 int cmd_config(struct cli *);
 int cmd_summary(struct cli *);
 int cmd_queues(struct cli *);

@@ -13,7 +13,7 @@ struct filters {
 	long limit; /* rows in all, -1 = no bound */
 };
 
-static void add_escaped(struct str *url, const char *text)
+void cli_url_add(struct str *url, const char *text)
 {
 	for (; *text; text++) {
 		unsigned char c = (unsigned char)*text;
@@ -33,11 +33,11 @@ static void make_url(struct str *url, const char *path, const struct filters *f,
 		str_printf(url, "&limit=%ld", f->limit);
 	if (f->binding) {
 		str_add(url, "&binding=");
-		add_escaped(url, f->binding);
+		cli_url_add(url, f->binding);
 	}
 	if (f->domain) {
 		str_add(url, "&domain=");
-		add_escaped(url, f->domain);
+		cli_url_add(url, f->domain);
 	}
 }
 

@@ -18,13 +18,16 @@ static const struct command {
 } commands[] = {
 	{"check", "[FILE]", "check the configuration; says every error with file, path and remedy", cmd_check},
 	{"config", "eval OPTION [--binding B] [--domain D]", "an option's value and where it comes from", cmd_config},
+	{"explain", "--from A [--to B]... [--client IP] [--header 'N: V']... [--message FILE] [--live]",
+		"which binding a message gets and why; with what source, route, limits", cmd_explain},
+	{"stamp", "--new-key [FILE]", "prints a new key for stamp.key_file, or puts it first in FILE", cmd_stamp},
 	{"summary", "", "totals: queues, connections, spool, rates", cmd_summary},
 	{"bindings", "[NAME]", "bindings with their addresses, queues, connections", cmd_bindings},
 	{"queues", "[--binding B] [--domain D] [--limit N]", "queues: binding, next hop, counts, limits", cmd_queues},
 	{"messages", "[--binding B] [--domain D] [--limit N]", "messages in the queues", cmd_messages},
 	{"message", "ID", "one message: envelope, deliveries, last replies", cmd_message},
 	{"connections", "[--binding B] [--limit N]", "outgoing connections", cmd_connections},
-	{"reload", "[--force]", "both daemons take the changed configuration, whole or not at all", cmd_reload},
+	{"reload", "[--force] [--no-milter]", "both daemons take the changed configuration, whole or not at all", cmd_reload},
 };
 
 static void print_help(FILE *out)

@@ -29,9 +29,11 @@ static void print_answer(const json_t *answer)
 {
 	static const struct {
 		const char *key, *title;
-	} lists[] = {{"added", "binding added: "}, {"removed", "binding removed: "}, {"changed", "binding changed: "},
-		{"rules_added", "rule added: "}, {"rules_removed", "rule removed: "}, {"rules_changed", "rule changed: "},
-		{"options", "option changed: "}, {"restart", "needs a restart, keeps its old value until then: "}};
+	} lists[] = {{"added", "binding added: "}, {"removed", "binding removed: "},
+	        {"changed", "binding changed: "}, {"rules_added", "rule added: "},
+	        {"rules_removed", "rule removed: "}, {"rules_changed", "rule changed: "},
+	        {"options", "option changed: "},
+	        {"restart", "needs a restart, keeps its old value until then: "}};
 	size_t listed = 0;
 
 	print_lines(stderr, "", json_object_get(answer, "errors"));
@@ -53,12 +55,16 @@ struct step {
 };
 
 static const struct step all_steps[] = {
-	{false, "check", "nothing was changed"},
-	{false, "take", "nothing was changed"},
-	{true, "all", "deliveryd works by the new configuration and still knows the previous one; the milter works by the "
-		      "previous one: when that is mended, run `bindpost reload` again"},
-	{false, "drop", "both work by the new configuration, and what it no longer has is still known to deliveryd: when its "
-			"mail is gone, run `bindpost reload` again"},
+        {false, "check", "nothing was changed"},
+        {false, "take", "nothing was changed"},
+        {true, "all",
+                "deliveryd works by the new configuration and still knows the previous one; the milter works "
+                "by the "
+                "previous one: when that is mended, run `bindpost reload` again"},
+        {false, "drop",
+                "both work by the new configuration, and what it no longer has is still known to deliveryd: "
+                "when its "
+                "mail is gone, run `bindpost reload` again"},
 };
 static const struct step without_milter[] = {{false, "all", "nothing was changed"}};
 

@@ -133,7 +133,8 @@ static void test_diff(void **state)
 {
 	(void)state;
 	check_diff("{}", "{}", "{}", "{}",
-	        "{\"added\":[],\"removed\":[],\"changed\":[],\"options\":[],\"restart\":[],\"rules\":false}");
+	        "{\"added\":[],\"removed\":[],\"changed\":[],\"options\":[],\"restart\":[],\"rules\":false"
+	        ",\"rules_added\":[],\"rules_removed\":[],\"rules_changed\":[]}");
 	check_diff("{ \"hostname\": \"a.example\", \"log\": { \"level\": \"info\" } }",
 	        "{ \"bindings\": { \"default\": { \"bind_address\": \"192.0.2.1\" }, \"a\": { "
 	        "\"bind_address\": \"192.0.2.2\" },"
@@ -154,7 +155,8 @@ static void test_diff(void **state)
 	        " \"domains\": { \"/b/\": { \"lmtp_port\": 25 }, \"/a/\": { \"lmtp_port\": 24 } } }",
 	        "{\"added\":[\"n\"],\"removed\":[\"a\"],\"changed\":[\"b\",\"d\"],\"options\":[\"global."
 	        "retry_interval\",\"domains\","
-	        "\"log.level\"],\"restart\":[\"spool.path\"],\"rules\":true}");
+	        "\"log.level\"],\"restart\":[\"spool.path\"],\"rules\":true"
+	        ",\"rules_added\":[\"\"],\"rules_removed\":[],\"rules_changed\":[]}");
 	check_diff("{}",
 	        "{ \"bindings\": { \"default\": { \"bind_address\": \"192.0.2.1\" } }, \"binding_groups\": { "
 	        "\"g\": { \"bind_address\": "
@@ -168,7 +170,57 @@ static void test_diff(void **state)
 	        "} } } }",
 	        "{\"added\":[],\"removed\":[],\"changed\":[\"k\",\"m\"],\"options\":[\"hosts.mx.example.max_"
 	        "outbound_connections\","
-	        "\"binding_groups.g\",\"binding_groups.h\"],\"restart\":[],\"rules\":false}");
+	        "\"binding_groups.g\",\"binding_groups.h\"],\"restart\":[],\"rules\":false"
+	        ",\"rules_added\":[],\"rules_removed\":[],\"rules_changed\":[]}");
+}
+
+#define RULES(list) "{ \"rules\": [" list "] }"
+#define RULE_A "{ \"name\": \"a\", \"when\": \"x\", \"bind\": \"default\" }"
+#define RULE_A2 "{ \"name\": \"a\", \"when\": \"y\", \"bind\": \"default\" }"
+#define RULE_B "{ \"when\": \"b\", \"bind\": \"default\" }"
+#define RULE_B2 "{ \"when\": \"b\", \"bind\": \"other\" }"
+#define NO_OTHER "{\"added\":[],\"removed\":[],\"changed\":[],\"options\":[],\"restart\":[],\"rules\":"
+
+static void test_diff_rules(void **state)
+{
+	(void)state;
+	check_diff("{}", RULES(RULE_A ", " RULE_B), "{}", RULES(RULE_A2 ", { \"when\": \"c\" }"),
+	        NO_OTHER "true,\"rules_added\":[\"c\"],\"rules_removed\":[\"b\"],\"rules_changed\":[\"a\"]}");
+	check_diff("{}", RULES(RULE_B ", " RULE_B2), "{}", RULES(RULE_B2),
+	        NO_OTHER "true,\"rules_added\":[],\"rules_removed\":[],\"rules_changed\":[\"b\"]}");
+	check_diff("{}", RULES(RULE_B), "{}", RULES(RULE_B ", " RULE_B2),
+	        NO_OTHER "true,\"rules_added\":[],\"rules_removed\":[],\"rules_changed\":[\"b\"]}");
+	check_diff("{}", RULES(RULE_A ", " RULE_B), "{}", RULES(RULE_B ", " RULE_A),
+	        NO_OTHER "true,\"rules_added\":[],\"rules_removed\":[],\"rules_changed\":[]}");
+}
+
+/* What needs a restart stays as it is in the running process, over any number of reloads; the rest is new. */
+static void test_keep_running(void **state)
+{
+	static const char *const files[] = {
+	        "{ \"hostname\": \"a.example\", \"stamp\": { \"header\": \"X-A\" } }",
+	        "{ \"hostname\": \"b.example\", \"stamp\": { \"header\": \"X-B\" }, \"spool\": { \"path\": "
+	        "\"/b\" } }",
+	        "{ \"hostname\": \"c.example\", \"stamp\": { \"header\": \"X-C\" } }"};
+	struct errors errors = {0};
+	struct conf *running = conf_load_text(files[0], NULL, &errors);
+	(void)state;
+	for (int i = 1; i < 3; i++) {
+		json_t *diff = json_object();
+		struct conf *next = conf_load_text(files[i], NULL, &errors);
+		conf_diff_json(running, next, diff);
+		assert_int_equal(json_array_size(json_object_get(diff, "restart")), i == 1 ? 2 : 1);
+		conf_keep_running(next, running);
+		conf_unref(&running);
+		running = next;
+		assert_string_equal(conf_process(running)->stamp_header, "X-A");
+		assert_string_equal(conf_process(running)->spool_path, "/var/spool/bindpost");
+		assert_string_equal(conf_process(running)->hostname, i == 1 ? "b.example" : "c.example");
+		json_decref(diff);
+	}
+	conf_unref(&running);
+	assert_int_equal(errors.n, 0);
+	errors_free(&errors);
 }
 
 /* --- small parts ------------------------------------------------------------------------------------------------------ */
@@ -254,6 +306,8 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_conn_options),
         cmocka_unit_test(test_diff),
+        cmocka_unit_test(test_diff_rules),
+        cmocka_unit_test(test_keep_running),
         cmocka_unit_test(test_strmap),
         cmocka_unit_test(test_units),
         cmocka_unit_test(test_eval_errors),
