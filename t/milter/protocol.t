@@ -4,6 +4,8 @@ many connections, stopping in the middle of a message."""
 import json
 import os
 import shutil
+import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -346,6 +348,36 @@ def stopping_lets_messages_end():
         changes, reply = c.end()
         assert reply[0] == b"a" and stamp_of(changes) == "acme; b=r1"
         assert m.process.wait(10) == 0
+
+
+@test
+def systemd_is_told():
+    folder = tempfile.mkdtemp(prefix="notify.")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(folder + "/notify")
+        told.settimeout(20)
+        os.environ["NOTIFY_SOCKET"] = folder + "/notify"
+        try:
+            with Milter({}) as m:
+                assert told.recv(200) == b"READY=1"
+                m.process.send_signal(signal.SIGHUP)
+                assert told.recv(200).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+                assert told.recv(200) == b"READY=1"
+                m.process.terminate()
+                assert told.recv(200) == b"STOPPING=1"
+        finally:
+            del os.environ["NOTIFY_SOCKET"]
+            shutil.rmtree(folder)
+
+
+@test
+def a_storm_of_signals():
+    with Milter(rules("header:X-A == '1'")) as m:
+        c = m.client()
+        for _ in range(300):
+            m.process.send_signal(signal.SIGHUP)
+            assert stamp_of(c.message([("X-A", "1")])[0]) == "acme; b=r1"
+        assert m.process.poll() is None and m.status()["reloads"] > 0
 
 
 @test
