@@ -40,7 +40,7 @@ def run(body):
     except Exception:  # whatever it was, it failed the test; the trace says where
         tap.ok(False, "runs to its end", traceback.format_exc())
     if tap.failed:
-        for name in ("deliveryd", "milter", "postfix"):
+        for name in ("deliveryd", "milter", "postfix", "sendmail"):
             for line in rig.tail(name).splitlines():
                 print("# %s: %s" % (name, line[:200]))
     rig.close()

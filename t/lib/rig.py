@@ -1,14 +1,11 @@
 """rig - a whole mail system in one folder, on loopback, for contrib/try and t/mta
 
 What it starts (and stops, whatever happens): a DNS server (unbound) with test zones, MX hosts (mxhost.py), a private
-Postfix with its own configuration, queue and data folders, bindpost-milter and deliveryd. Nothing outside the folder
-is touched; the machine's own mail system is neither read nor changed. Needs root (Postfix does).
+Postfix or Sendmail with its own configuration, queue and data folders, bindpost-milter and deliveryd. Nothing outside
+the folder is touched; the machine's own mail system is neither read nor changed. Needs root (Postfix does).
 """
-import glob
-import grp
 import json
 import os
-import pwd
 import shutil
 import signal
 import smtplib
@@ -17,12 +14,12 @@ import subprocess
 import sys
 import time
 
+from packages import RigError
+from rig_postfix import Postfix
+from rig_sendmail import Sendmail
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
-
-
-class RigError(Exception):
-    """Setting up failed; the text says what and where to look."""
 
 
 def wait_for(what, test, seconds=30, step=0.05):
@@ -65,14 +62,13 @@ class Rig:
         self.procs = {}
         self.zones = []
         self.mxs = []
-        self.postfix_up = False
+        self.front = None  # the MTA in front
         self.process = {}
         self.policy = {}
         self.prefix = []  # e.g. a tool in front of deliveryd
         for sub in ("", "mx", "mx/saved", "control", "log", "run"):
             os.makedirs(os.path.join(folder, sub), exist_ok=True)
         os.chmod(folder, 0o755)
-        os.chmod(self.path("run"), 0o777)
 
     # --- names ---------------------------------------------------------------------------------------------
     def path(self, *parts):
@@ -129,9 +125,7 @@ class Rig:
 
     def close(self):
         """Stops everything that was started; safe to call at any time."""
-        if self.postfix_up:
-            self.postfix("stop", check=False)
-            self.postfix_up = False
+        self.stop_front()
         for name in list(self.procs)[::-1]:
             try:
                 self.stop(name, seconds=20)
@@ -274,122 +268,33 @@ class Rig:
             pass
         return rows
 
-    # --- Postfix ----------------------------------------------------------------------------------------------
-    def unpack_postfix(self):
-        """A private copy of Debian's Postfix: /usr of the package, in a cache folder. Returns its root."""
-        cache = os.environ.get("BINDPOST_CACHE", "/var/tmp/bindpost-test-packages")
-        root = os.path.join(cache, "postfix")
-        if os.path.exists(os.path.join(root, "complete")):
-            return root
-        shutil.rmtree(root, ignore_errors=True)
-        os.makedirs(root)
-        # apt downloads as its own user unless the folder is not writable for it: then it says so, and does it anyway
-        subprocess.run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", "postfix"], cwd=root, check=True,
-                       stdout=subprocess.DEVNULL)
-        deb = glob.glob(os.path.join(root, "postfix_*.deb"))[0]
-        subprocess.run(["dpkg-deb", "-x", deb, root], check=True)
-        lib = os.path.join(root, "usr/lib/postfix")
-        for name in glob.glob(root + "/usr/lib/postfix/**/*", recursive=True) + glob.glob(root + "/usr/sbin/*"):
-            if os.path.isfile(name) and not os.path.islink(name):
-                with open(name, "rb") as f:
-                    elf = f.read(4) == b"\x7fELF"
-                if elf:
-                    subprocess.run(["patchelf", "--set-rpath", lib, name], check=True)
-        with open(os.path.join(root, "complete"), "w", encoding="ascii"):
-            pass
-        return root
-
-    @staticmethod
-    def postfix_owner():
-        """Postfix wants a user and a group of its own; where it is not installed, two that nothing runs as serve."""
-        try:
-            pwd.getpwnam("postfix"), grp.getgrnam("postdrop")
-            return "postfix", "postdrop"
-        except KeyError:
-            return "news", "uucp"
+    # --- the MTA in front -------------------------------------------------------------------------------------------
+    def start_front(self, front, *args, **options):
+        self.front = front
+        front.start(*args, **options)
+        wait_for(front.name + " to answer", lambda: port_open(*self.smtp))
 
     def start_postfix(self, master=(), **main):
-        root = self.unpack_postfix()
-        owner, group = self.postfix_owner()
-        conf, queue, data = self.path("postfix/conf"), self.path("postfix/queue"), self.path("postfix/data")
-        for folder in (conf, queue, data):
-            os.makedirs(folder, exist_ok=True)
-        shutil.chown(data, owner)
-        settings = {
-            "compatibility_level": "3.6", "queue_directory": queue, "data_directory": data,
-            "command_directory": root + "/usr/sbin", "daemon_directory": root + "/usr/lib/postfix/sbin",
-            "shlib_directory": root + "/usr/lib/postfix", "meta_directory": conf, "mail_owner": owner,
-            "setgid_group": group, "sendmail_path": root + "/usr/sbin/sendmail", "newaliases_path": "/bin/true",
-            "mailq_path": "/bin/true", "html_directory": "no", "manpage_directory": "/nonexistent",
-            "sample_directory": conf, "readme_directory": "no", "myhostname": "front.bindpost.example",
-            "mydestination": "", "alias_maps": "", "local_recipient_maps": "", "mynetworks": "127.0.0.0/8",
-            "inet_interfaces": "all", "inet_protocols": "ipv4", "maillog_file": self.path("log", "postfix.log"),
-            "maillog_file_prefixes": self.dir, "smtpd_peername_lookup": "no", "biff": "no",
-            "smtpd_client_connection_count_limit": "0", "smtpd_client_event_limit_exceptions": "127.0.0.0/8",
-            "minimal_backoff_time": "2s", "maximal_backoff_time": "4s", "queue_run_delay": "2s",
-            "smtpd_milters": "unix:" + self.sock("milter.sock"),
-            "non_smtpd_milters": "unix:" + self.sock("milter.sock"),
-            "default_transport": "lmtp:unix:" + self.sock("handoff.sock"),
-            "lmtp_send_xforward_command": "yes", "lmtp_line_length_limit": "0", "message_strip_characters": "\\0",
-            "lmtp_destination_recipient_limit": "1000",
-        }
-        settings.update(main)
-        with open(os.path.join(conf, "main.cf"), "w", encoding="ascii") as f:
-            f.writelines("%s = %s\n" % item for item in settings.items() if item[1] is not None)
-        services = [
-            "%s:%d inet n - n - - smtpd" % self.smtp, "pickup unix n - n 1 1 pickup", "cleanup unix n - n - 0 cleanup",
-            "qmgr unix n - n 300 1 qmgr", "rewrite unix - - n - - trivial-rewrite", "bounce unix - - n - 0 bounce",
-            "defer unix - - n - 0 bounce", "trace unix - - n - 0 bounce", "verify unix - - n - 1 verify",
-            "flush unix n - n 1000? 0 flush", "proxymap unix - - n - - proxymap", "smtp unix - - n - - smtp",
-            "relay unix - - n - - smtp", "lmtp unix - - n - - lmtp", "error unix - - n - - error",
-            "retry unix - - n - - error", "discard unix - - n - - discard", "anvil unix - - n - 1 anvil",
-            "scache unix - - n - 1 scache", "postlog unix-dgram n - n - 1 postlogd", "showq unix n - n - - showq",
-            "local unix - n n - - local", "virtual unix - n n - - virtual", "proxywrite unix - - n - 1 proxymap",
-            "tlsmgr unix - - n 1000? 1 tlsmgr", *master]
-        with open(os.path.join(conf, "master.cf"), "w", encoding="ascii") as f:
-            f.write("\n".join(services) + "\n")
-        for name in ("postfix-files", "dynamicmaps.cf"):
-            with open(os.path.join(conf, name), "w", encoding="ascii"):
-                pass
-        self.make_queue(queue, owner, group)
-        self.postfix("start")
-        self.postfix_up = True
-        wait_for("Postfix", lambda: port_open(*self.smtp))
+        self.start_front(Postfix(self), master, **main)
 
-    @staticmethod
-    def make_queue(queue, owner, group):
-        for name in ("active bounce corrupt defer deferred flush hold incoming private saved trace".split()):
-            os.makedirs(os.path.join(queue, name), mode=0o700, exist_ok=True)
-            shutil.chown(os.path.join(queue, name), owner)
-        for name, mode in (("maildrop", 0o730), ("public", 0o710)):
-            os.makedirs(os.path.join(queue, name), exist_ok=True)
-            os.chmod(os.path.join(queue, name), mode)
-            shutil.chown(os.path.join(queue, name), owner, group)
-        os.makedirs(os.path.join(queue, "pid"), exist_ok=True)
+    def start_sendmail(self, **words):
+        self.start_front(Sendmail(self), **words)
 
-    def postfix_tool(self, name):
-        return os.path.join(self.unpack_postfix(), "usr/sbin", name)
-
-    def postfix(self, command, check=True):
-        done = subprocess.run([self.postfix_tool("postfix"), "-c", self.path("postfix/conf"), command], check=False,
-                              text=True, capture_output=True, timeout=60)
-        if check and done.returncode:
-            raise RigError("postfix %s: %s%s%s" % (command, done.stdout, done.stderr, self.tail("postfix")))
-        return done
+    def stop_front(self):
+        if self.front:
+            self.front.stop()
+            self.front = None
 
     def postqueue(self):
-        """Postfix's own queue, parsed."""
-        done = subprocess.run([self.postfix_tool("postqueue"), "-c", self.path("postfix/conf"), "-j"], check=True,
-                              text=True, capture_output=True, timeout=60)
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        """What the MTA in front has not handed over."""
+        return self.front.queue()
 
     def postqueue_flush(self):
-        subprocess.run([self.postfix_tool("postqueue"), "-c", self.path("postfix/conf"), "-f"], check=True, timeout=60)
+        self.front.flush()
 
     def sendmail(self, sender, recipients, message):
         """Submits with the sendmail command, as local programs do."""
-        subprocess.run([self.postfix_tool("sendmail"), "-C", self.path("postfix/conf"), "-i", "-f", sender, "--",
-                        *recipients], input=message, check=True, timeout=60)
+        self.front.sendmail(sender, recipients, message)
 
     def client(self):
         return smtplib.SMTP(*self.smtp, timeout=60)
