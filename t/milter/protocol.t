@@ -363,6 +363,7 @@ def systemd_is_told():
                 m.process.send_signal(signal.SIGHUP)
                 assert told.recv(200).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
                 assert told.recv(200) == b"READY=1"
+                assert stamp_of(m.client().message()[0]) == "default; b=default"
                 m.process.terminate()
                 assert told.recv(200) == b"STOPPING=1"
         finally:
