@@ -369,7 +369,75 @@ static void both_ways_agree(void **state)
 		one_policy();
 }
 
+/* --- during a reload ---------------------------------------------------------------------------------------------- */
+
+static struct policy *random_policy(struct pool *pool)
+{
+	struct rule rules[RULES_MAX];
+	struct str text;
+	size_t n = make_rules(rules, pool);
+	str_init(&text);
+	str_add(&text, "[");
+	for (size_t i = 0; i < n; i++) {
+		str_add(&text, i > 0 ? ", " : "");
+		print_rule(&rules[i], &text);
+	}
+	str_add(&text, "]");
+	struct policy *p = policy_of_rules(text.data);
+	str_free(&text);
+	return p;
+}
+
+/* deliveryd has taken `next`, the milter still stamps by `before`: what it means by its stamp holds. */
+static void check_between(const struct policy *before, const struct policy *next)
+{
+	const struct policy *const both[] = {next, before};
+	struct fact_header headers[4];
+	struct message m;
+	struct decision d, read;
+	struct str stamp;
+	make_message(&m);
+	struct facts f = {.mailfrom = senders[m.sender],
+	        .helo = m.helo < 0 ? NULL : values[m.helo],
+	        .recv_port = -1,
+	        .size = m.size,
+	        .headers = headers,
+	        .n_headers = fill_headers(&m, headers)};
+	policy_eval(before, &f, &seed.rnd, &d, NULL);
+	str_init(&stamp);
+	stamp_print(&d, NULL, 0, NULL, &stamp);
+	assert_int_equal(stamp_read(stamp.data, stamp.len, next, NULL, 1, 0, NULL, &read), STAMP_OK);
+	for (size_t i = 0; i < array_len(recipients); i++) {
+		struct recipient_choice want, got;
+		policy_recipient(before, &d, recipients[i], &want);
+		policy_recipient_among(both, 2, &read, recipients[i], &got, NULL);
+		if (strcmp(got.target, want.target) != 0 || strcmp(got.rule, want.rule) != 0 ||
+		        got.stale_rules != 0)
+			fail_msg("%s by %s, not %s by %s: %s", got.target, got.rule, want.target, want.rule,
+			        stamp.data);
+	}
+	decision_free(&d);
+	decision_free(&read);
+	str_free(&stamp);
+}
+
+static void the_previous_holds_until_dropped(void **state)
+{
+	(void)state;
+	fake_rnd_init(&seed, 1120);
+	for (int i = 0; i < N_POLICIES; i++) {
+		struct pool *pool = pool_new(4096);
+		struct policy *before = random_policy(pool), *next = random_policy(pool);
+		for (int k = 0; k < N_MESSAGES; k++)
+			check_between(before, next);
+		policy_unref(&before);
+		policy_unref(&next);
+		pool_free(&pool);
+	}
+}
+
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_ways_agree),
+        cmocka_unit_test(the_previous_holds_until_dropped),
 };
 TEST_MAIN("policy_property", tests)
