@@ -2,6 +2,7 @@
  * The commands that look: each asks deliveryd, page by page, and prints as it goes.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -69,6 +70,7 @@ static int parse_filters(struct cli *cli, struct filters *f)
 static int list(struct cli *cli, const char *path, const struct cli_column *columns, size_t n_columns, struct filters *f)
 {
 	json_int_t cursor = 0;
+	const char *comma = "\n";
 	struct str spec, url;
 	struct error err;
 	int code = CLI_DONE;
@@ -80,8 +82,6 @@ static int list(struct cli *cli, const char *path, const struct cli_column *colu
 		fprintf(stderr, "bindpost: %s\n", err.text);
 		code = CLI_REFUSED;
 	}
-	if (code == CLI_DONE && cli->json)
-		fputs("{\"items\": [", stdout);
 	while (code == CLI_DONE) {
 		json_t *answer, *row, *next;
 		size_t i;
@@ -92,7 +92,9 @@ static int list(struct cli *cli, const char *path, const struct cli_column *colu
 			json_decref(answer);
 			break;
 		}
-		if (first && !cli->json)
+		if (first && cli->json)
+			fputs("{\"items\": [", stdout);
+		else if (first)
 			cli_table_head(columns, n_columns);
 		json_array_foreach(json_object_get(answer, "items"), i, row)
 		{
@@ -103,14 +105,14 @@ static int list(struct cli *cli, const char *path, const struct cli_column *colu
 			if (!cli->json) {
 				cli_table_row(columns, n_columns, row);
 			} else {
-				fputs(first ? "\n" : ",\n", stdout);
+				fputs(comma, stdout);
+				comma = ",\n";
 				json_dumpf(row, stdout, JSON_COMPACT);
 			}
-			first = false;
 		}
 		first = false;
 		next = json_object_get(answer, "next");
-		cursor = json_is_integer(next) ? json_integer_value(next) : 0;
+		cursor = json_is_string(next) ? strtoll(json_string_value(next), NULL, 10) : json_integer_value(next);
 		json_decref(answer);
 		if (!cursor || f->limit == 0)
 			break;
@@ -151,6 +153,7 @@ int cmd_bindings(struct cli *cli)
 		{"DEFERRED", "deferred", 8, true},
 		{"HELD", "held", 5, true},
 		{"CONN", "connections", 4, true},
+		{"RECEIVED", "received", 8, true},
 		{"DELIVERED", "delivered", 9, true},
 		{"BOUNCED", "bounced", 7, true},
 		{"STATE", "state", 0, false},
@@ -181,6 +184,7 @@ int cmd_messages(struct cli *cli)
 		{"STATE", "state", 9, false},
 		{"TRIES", "attempt", 5, true},
 		{"NEXT ATTEMPT", "next_attempt", 27, false},
+		{"CODE", "code", 4, true},
 		{"LAST REPLY", "reply", 0, false},
 	};
 	struct filters f;

@@ -9,6 +9,7 @@
  */
 #define LOOKED_AT_MAX 20000
 #define ROWS_MAX 500
+#define RECIPIENTS_IN_LISTS 20 /* `message ID` names them all */
 
 struct answer {
 	struct queue *q;
@@ -30,6 +31,44 @@ static void put_counts(struct answer *a, const struct counts *c)
 	jw_uint(&a->out, "deferred", c->deferred);
 	jw_uint(&a->out, "held", c->held);
 	jw_uint(&a->out, "connections", c->connections);
+}
+
+static void put_totals(struct answer *a, const struct totals *t)
+{
+	static const char *const keys[N_TOTALS] = {
+	        "received", "delivered", "deferrals", "bounced", "expired", "uncertain"};
+	for (unsigned i = 0; i < N_TOTALS; i++)
+		jw_uint(&a->out, keys[i], t->n[i]);
+}
+
+/* The last reply of a delivery: "451 4.7.1 try later" in its parts. */
+static void put_reply(struct answer *a, const struct delivery *d)
+{
+	const char *text = last_reply_text(a->q, d);
+	unsigned code = 0, class, subject, detail;
+	int n = 0;
+	if (!text)
+		return;
+	if (sscanf(text, "%3u%n", &code, &n) == 1 && n == 3 && (text[3] == ' ' || !text[3])) {
+		jw_uint(&a->out, "code", code);
+		text += text[3] ? 4 : 3;
+	}
+	n = 0;
+	if (sscanf(text, "%1u.%3u.%3u%n", &class, &subject, &detail, &n) == 3 && (text[n] == ' ' || !text[n]))
+		jw_strn(&a->out, "enhanced", text, (size_t)n);
+	jw_str(&a->out, "reply", text);
+	if (d->last_s)
+		jw_time(&a->out, "last_attempt", d->last_s * SECOND_US);
+}
+
+/* What a queue waits for. */
+static void put_reason(struct answer *a, const struct hop_queue *hq)
+{
+	struct str why;
+	str_init(&why);
+	if (waits_for(hq, &why))
+		jw_strn(&a->out, "reason", why.data, why.len);
+	str_free(&why);
 }
 
 static void put_limit(struct answer *a, uint32_t max)
@@ -62,14 +101,35 @@ static bool binding_wanted(const struct answer *a, const struct binding *b)
 
 /* --- summary -------------------------------------------------------------------------------------------------------- */
 
+static void put_spool(struct answer *a)
+{
+	static const char *const health[] = {"ok", "low_space", "failed"};
+	struct queue *q = a->q;
+	jw_object(&a->out, "spool");
+	jw_str(&a->out, "health", health[spool_health(q->spool)]);
+	jw_uint(&a->out, "messages", metric_get(q->m.spool_messages));
+	jw_uint(&a->out, "live_bytes", metric_get(q->m.spool_live));
+	jw_uint(&a->out, "free_bytes", metric_get(q->m.spool_free));
+	jw_end_object(&a->out);
+}
+
 static void summary(struct answer *a)
 {
 	struct queue *q = a->q;
 	jw_object(&a->out, NULL);
+	struct totals recent;
 	put_counts(a, &q->counts);
 	put_limit(a, q->server.max);
+	jw_uint(&a->out, "messages", delivery_count(q->slab));
+	put_totals(a, &q->totals);
+	totals_recent(q, &recent);
+	jw_object(&a->out, "last_minute");
+	put_totals(a, &recent);
+	jw_end_object(&a->out);
+	jw_seconds(&a->out, "uptime", queue_now(q) - q->started_us);
 	jw_uint(&a->out, "bindings", conf_n_bindings(q->conf));
 	jw_uint(&a->out, "queues", q->n_hop_queues);
+	put_spool(a);
 	jw_uint(&a->out, "uncommitted", spool_uncommitted(q->spool));
 	jw_uint(&a->out, "memory", queue_memory(q));
 	jw_bool(&a->out, "full", atomic_load(&q->handoff->queue_full));
@@ -90,8 +150,15 @@ static void put_sources(struct answer *a, const struct binding *b)
 			jw_str(&a->out, NULL, addr_print(&b->conf->source[family], text));
 	}
 	jw_end_array(&a->out);
-	if (b->down[0] || b->down[1])
-		jw_bool(&a->out, "source_down", true);
+}
+
+static const char *binding_state(struct binding *b)
+{
+	if (b->kind == BINDING_NAMED && !b->conf)
+		return "removed";
+	if (b->kind == BINDING_NAMED && binding_suspended(b))
+		return "suspended";
+	return b->down[0] || b->down[1] ? "source_down" : "normal";
 }
 
 static void put_one_binding(struct answer *a, struct binding *b)
@@ -101,19 +168,30 @@ static void put_one_binding(struct answer *a, struct binding *b)
 	put_counts(a, &b->counts);
 	put_limit(a, binding_total(b)->max);
 	put_sources(a, b);
-	if (b->kind == BINDING_NAMED && !b->conf)
-		jw_bool(&a->out, "removed", true);
+	jw_str(&a->out, "state", binding_state(b));
+	put_totals(a, &b->totals);
 	jw_end_object(&a->out);
 	a->rows++;
+}
+
+/* Kept under its old name as long as it has mail (removed_bindings: hold). */
+static bool binding_shown(const struct binding *b)
+{
+	const struct counts *c = &b->counts;
+	return b->conf || c->active + c->deferred + c->held + c->connections > 0;
+}
+
+static bool binding_known(const struct queue *q, const char *name)
+{
+	const struct binding *b = binding_find(q, name);
+	return b && binding_shown(b);
 }
 
 static void bindings(struct answer *a)
 {
 	for (uint32_t i = a->from; i < a->q->bindings.n && more(a, i); i++) {
 		struct binding *b = binding_at(a->q, i);
-		bool empty =
-		        b->counts.active + b->counts.deferred + b->counts.held + b->counts.connections == 0;
-		if (binding_wanted(a, b) && (b->conf || !empty))
+		if (binding_wanted(a, b) && binding_shown(b))
 			put_one_binding(a, b);
 	}
 }
@@ -123,8 +201,6 @@ static void bindings(struct answer *a)
 static void put_traffic(struct answer *a, const struct traffic *t)
 {
 	jw_uint(&a->out, "connections", t->n_conns);
-	if (t->backoff_until_us > queue_now(a->q))
-		jw_time(&a->out, "next_attempt", wall_of(a->q, t->backoff_until_us));
 	if (!t->failure)
 		return;
 	const struct outcome *o = &t->failure->outcome;
@@ -134,6 +210,17 @@ static void put_traffic(struct answer *a, const struct traffic *t)
 	if (o->enhanced[0])
 		jw_str(&a->out, "enhanced", o->enhanced);
 	jw_str(&a->out, "reply", o->reply);
+}
+
+/* Of its deferred, or when the back-off is over that its ready ones wait for. */
+static uint64_t queue_next_us(const struct hop_queue *hq)
+{
+	const struct traffic *t = hq->traffic;
+	uint64_t next = next_attempt_us(hq);
+	if (t && hq->n[DELIVERY_READY] && t->backoff_until_us > queue_now(hq->q) &&
+	        (!next || t->backoff_until_us < next))
+		next = t->backoff_until_us;
+	return next;
 }
 
 static void put_queue(struct answer *a, const struct hop_queue *hq)
@@ -149,8 +236,10 @@ static void put_queue(struct answer *a, const struct hop_queue *hq)
 	jw_uint(&a->out, "held", held + (hold ? ready : 0));
 	if (hq->profile)
 		put_limit(a, hq->profile->o.max_outbound_connections);
-	if (hold)
-		jw_str(&a->out, "reason", hold_name(hq->hold));
+	put_reason(a, hq);
+	uint64_t next = queue_next_us(hq);
+	if (next)
+		jw_time(&a->out, "next_attempt", wall_of(q, next));
 	if (hq->traffic)
 		put_traffic(a, hq->traffic);
 	else
@@ -191,12 +280,12 @@ static const char *state_name(const struct delivery *d)
 	}
 }
 
-static void put_recipients(struct answer *a, const struct delivery *d)
+static void put_recipients(struct answer *a, const struct delivery *d, uint32_t most)
 {
 	struct packed_walk w;
 	packed_walk_init(&w, d->packed);
 	jw_array(&a->out, "recipient");
-	for (uint32_t i = 0; i < d->n_open; i++)
+	for (uint32_t i = 0; i < d->n_open && i < most; i++)
 		jw_str(&a->out, NULL, packed_walk_next(&w).address);
 	jw_end_array(&a->out);
 }
@@ -210,18 +299,22 @@ static void put_delivery(struct answer *a, const struct delivery *d)
 	put_binding(a, binding_at(q, d->binding));
 	jw_str(&a->out, "rule", intern_text(q->names, d->rule));
 	jw_str(&a->out, "sender", packed_sender(d->packed));
-	put_recipients(a, d);
+	jw_uint(&a->out, "recipients", d->n_open);
+	put_recipients(a, d, a->ask->question == QUEUE_MESSAGE ? d->n_open : RECIPIENTS_IN_LISTS);
 	jw_str(&a->out, "domain", intern_text(q->names, d->domain));
 	jw_str(&a->out, "next_hop", intern_text(q->names, d->hq->key.hop));
 	jw_uint(&a->out, "size", d->size);
 	jw_uint(&a->out, "attempt", d->attempts);
 	jw_str(&a->out, "state", state_name(d));
-	if (d->state == DELIVERY_READY && d->hq->hold != HOLD_NONE)
-		jw_str(&a->out, "reason", hold_name(d->hq->hold));
+	if (d->state == DELIVERY_READY)
+		put_reason(a, d->hq);
+	else if (d->state == DELIVERY_HELD)
+		jw_str(&a->out, "reason", "held by command");
 	jw_time(&a->out, "time", loop_wall_us(q->loop) - delivery_age_us(q, d));
 	jw_seconds(&a->out, "delay", delivery_age_us(q, d));
 	if (d->state == DELIVERY_DEFERRED)
 		jw_time(&a->out, "next_attempt", wall_of(q, d->due_us));
+	put_reply(a, d);
 	jw_end_object(&a->out);
 	a->rows++;
 }
@@ -321,6 +414,7 @@ static void answer(struct mail *mail)
 		summary(&a);
 		break;
 	case QUEUE_BINDINGS:
+		ask->found = !ask->binding[0] || binding_known(ask->queue, ask->binding);
 		list(&a, bindings);
 		break;
 	case QUEUE_QUEUES:

@@ -65,6 +65,17 @@ struct binding *binding_get(struct queue *q, const char *name, enum binding_kind
 	return b;
 }
 
+bool binding_suspended(struct binding *b)
+{
+	struct sched_options sched;
+	if (!b->conf)
+		return false;
+	if (b->conf->index == 0 && b->q->global->default_binding == DEFAULT_BINDING_SUSPENDED)
+		return true;
+	conf_resolve(b->snapshot, b->conf, NULL, NULL, NULL, &sched);
+	return sched.suspend_delivery;
+}
+
 struct limit *binding_total(struct binding *b)
 {
 	struct sched_options sched;
@@ -89,6 +100,7 @@ static void adopt_from(struct queue *q, const struct conf *snapshot)
 			continue;
 		b->conf = c;
 		b->snapshot = snapshot;
+		binding_metrics_add(b);
 		if (!limit_idle(&b->total))
 			binding_total(b);
 	}

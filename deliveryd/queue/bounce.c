@@ -34,7 +34,6 @@ struct bounce {
 	uint32_t n, size;
 	enum delivery_state then;
 	uint64_t due_us;
-	char *last_reply;
 	unsigned loads;
 	struct timer retry;
 	struct spool_load load;
@@ -117,7 +116,6 @@ static void bounce_free(struct bounce *b)
 		free(b->failed[i].remote_mta);
 	}
 	free(b->failed);
-	free(b->last_reply);
 	body_cursor_free(&b->cursor);
 	message_unref(&b->original);
 	str_free(&b->header);
@@ -216,7 +214,7 @@ static void store(struct bounce *b, struct body *takes)
 	add->reply_loop = q->loop;
 	add->reply.take = added;
 	add->results = spool_results_new();
-	result_record(q, add->results, b->no, b->due_us, b->last_reply);
+	result_record(q, add->results, b->no, b->due_us, b->then == DELIVERY_HELD, NULL);
 	atomic_init(&add->refs, 2);
 	b->adding = true;
 	spool_add(q->spool, add);
@@ -417,17 +415,20 @@ static void record_gone(struct bounce *b)
 	for (uint32_t i = 0; i < b->n; i++)
 		open[n++] = b->failed[i].number;
 	struct spool_state state = {
-	        .attempts = d->attempts, .last_reply = b->last_reply, .open = open, .n_open = n};
+	        .attempts = d->attempts,
+	        .last_reply = last_reply_text(q, d),
+	        .last_attempt_wall_us = d->last_s * SECOND_US,
+	        .open = open,
+	        .n_open = n,
+	};
 	spool_results_state(queue_results(q), d->id, d->index, &state);
 	mem_free(&open);
 }
 
-void bounce_start(
-        struct bounce *b, enum delivery_state then, uint64_t due_us, const char *last_reply, bool some_gone)
+void bounce_start(struct bounce *b, enum delivery_state then, uint64_t due_us, bool some_gone)
 {
 	b->then = then;
 	b->due_us = due_us;
-	b->last_reply = last_reply ? mem_strdup(last_reply) : NULL;
 	delivery_enter(b->q, b->no, DELIVERY_BOUNCING, 0);
 	if (some_gone)
 		record_gone(b);

@@ -277,6 +277,7 @@ static void conn_free(struct conn *c)
 	numbered_remove(&q->conns, c->number);
 	q->counts.connections--;
 	binding_at(q, c->hq->key.binding)->counts.connections--;
+	binding_metrics_set(binding_at(q, c->hq->key.binding));
 	free(c->mx);
 	free(c->unix_path);
 	free(c);
@@ -332,6 +333,7 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	hq->traffic->n_opening++;
 	q->counts.connections++;
 	b->counts.connections++;
+	binding_metrics_set(b);
 	c->number = numbered_add(&q->conns, c);
 	leases_take(&c->leases, wanted, n);
 	struct session_open open = {

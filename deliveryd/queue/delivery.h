@@ -2,8 +2,8 @@
  * delivery - one message, one binding, one recipient domain: what is queued, tried, retried
  *
  * Purpose    Deliveries live in slabs and are addressed by 32-bit numbers; a million of them is the normal case, so
- *            every byte here counts. Lists and the timer heap are made of numbers, names are interned, addresses are
- *            packed; ORCPT, ENVID and replies stay on disk.
+ *            every byte here counts. Lists and the timer heap are made of numbers, names and last replies are interned,
+ *            addresses are packed; ORCPT and ENVID stay on disk.
  * Ownership  The slab owns the deliveries; a delivery owns its packed block, its body reference and its references to
  *            interned names (dropped by its user before delivery_give()).
  * Threads    The queue's loop only.
@@ -47,6 +47,8 @@ struct delivery {
 	uint32_t group;        /* interned; "" unless the target is a group */
 	uint32_t binding;      /* number of the binding (or of the group's waiting place) */
 	uint32_t sticky;
+	uint32_t last;        /* interned: the last reply, "451 4.7.1 later"; 0 = none, or only on disk */
+	uint32_t last_s;      /* wall clock, s: when; 0 = unknown */
 	uint16_t attempts;    /* rounds that failed */
 	uint8_t flags;        /* enum message_flags */
 	uint8_t state : 3;    /* enum delivery_state; set by delivery_enter() alone */
@@ -55,6 +57,7 @@ struct delivery {
 	uint8_t moved : 1; /* the spool has a move record for it */
 
 	uint8_t lost : 4; /* connections lost under it in this round, at no cost */
+	uint8_t hold : 1; /* with a session or a DSN: is held when it comes back */
 };
 
 struct delivery_slab;

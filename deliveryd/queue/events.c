@@ -39,6 +39,23 @@ void event_reception(struct queue *q, const struct delivery *d, const char *reci
 	fill_delivery(q, d, recipient, &e);
 	event_post(q->events, &e);
 	metric_add(q->m.received, 1);
+	totals_add(q, binding_at(q, d->binding), TOTAL_RECEIVED);
+}
+
+static enum total total_for(enum event_type type)
+{
+	switch (type) {
+	case EVENT_DELIVERY:
+		return TOTAL_DELIVERED;
+	case EVENT_DEFERRAL:
+		return TOTAL_DEFERRALS;
+	case EVENT_BOUNCE:
+		return TOTAL_BOUNCED;
+	case EVENT_EXPIRATION:
+		return TOTAL_EXPIRED;
+	default:
+		return TOTAL_UNCERTAIN;
+	}
 }
 
 static metric *metric_for(struct queue *q, enum event_type type)
@@ -86,6 +103,7 @@ void event_recipient(struct queue *q, const struct delivery *d, enum event_type 
 	}
 	event_post(q->events, &e);
 	metric_add(metric_for(q, type), 1);
+	totals_add(q, binding_at(q, d->binding), total_for(type));
 }
 
 void event_moved(struct queue *q, const struct delivery *d, const struct binding *from,

@@ -11,7 +11,7 @@ const char *hold_name(enum hold hold)
 	        [HOLD_SUSPENDED] = "suspended",
 	        [HOLD_REMOVED] = "binding not in the configuration",
 	        [HOLD_NO_MEMBER] = "no member of the group is usable",
-	        [HOLD_SOURCE] = "source address not on this machine",
+	        [HOLD_SOURCE] = "source_down: the source address is not on this machine",
 	};
 	return names[hold];
 }
@@ -338,6 +338,7 @@ void hop_queue_hold(struct hop_queue *hq, enum hold hold)
 			of[i]->held += is ? n : -n;
 			of[i]->active -= is ? n : -n;
 		}
+		binding_metrics_set(binding_at(q, hq->key.binding));
 	}
 	hop_queue_work(hq);
 }

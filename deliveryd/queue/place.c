@@ -28,6 +28,7 @@ static void count(struct queue *q, struct hop_queue *hq, enum delivery_state sta
 	q->n_state[state] += (uint32_t)change;
 	*count_for(&b->counts, hq, state) += (uint32_t)change;
 	*count_for(&q->counts, hq, state) += (uint32_t)change;
+	binding_metrics_set(b);
 }
 
 /* high, normal, low */
@@ -42,6 +43,8 @@ static void change_state(struct queue *q, uint32_t no, enum delivery_state to, u
 	struct hop_queue *hq = d->hq;
 	if (d->state == DELIVERY_READY)
 		delivery_list_remove(q->slab, list_for(hq, d), no);
+	else if (d->state == DELIVERY_DEFERRED)
+		delivery_list_remove(q->slab, &hq->deferred, no);
 	count(q, hq, d->state, -1);
 	d->state = to & 7;
 	count(q, hq, to, +1);
@@ -50,6 +53,8 @@ static void change_state(struct queue *q, uint32_t no, enum delivery_state to, u
 			delivery_list_add_head(q->slab, list_for(hq, d), no);
 		else
 			delivery_list_add_tail(q->slab, list_for(hq, d), no);
+	} else if (to == DELIVERY_DEFERRED) {
+		delivery_list_add_tail(q->slab, &hq->deferred, no);
 	}
 	due_set(q->due, no, due_us);
 	hop_queue_work(hq);
@@ -114,6 +119,7 @@ void delivery_drop(struct queue *q, uint32_t no)
 	intern_drop(q->names, d->domain);
 	intern_drop(q->names, d->rule);
 	intern_drop(q->names, d->group);
+	intern_drop(q->replies, d->last);
 	delivery_give(q->slab, no);
 }
 

@@ -71,7 +71,7 @@ size_t queue_memory(const struct queue *q)
 	/* its place, those in the index and the heap, what malloc adds to its packed block */
 	size_t each = sizeof(struct delivery) + 2 * sizeof(uint32_t) + 16;
 	return delivery_count(q->slab) * each + q->packed_bytes + intern_bytes(q->names) +
-	       q->n_hop_queues * (sizeof(struct hop_queue) + 16);
+	       intern_bytes(q->replies) + q->n_hop_queues * (sizeof(struct hop_queue) + 16);
 }
 
 /* --- the turn --------------------------------------------------------------------------------------------------- */
@@ -307,6 +307,7 @@ static void restore_delivery(struct queue *q, const struct message *m, const str
 		delivery_drop(q, no);
 		return;
 	}
+	last_reply_set(q, d, live->last_reply, live->last_attempt_wall_us);
 	d->attempts = live->attempts < UINT16_MAX ? (uint16_t)live->attempts : UINT16_MAX;
 	if (live->held)
 		place_delivery(q, no, DELIVERY_HELD, 0);
@@ -372,6 +373,11 @@ static void add_metrics(struct queue *q, struct metrics *m)
 	        metrics_counter(m, "bindpost_recipients_expired_total", NULL, "Recipients given up on.");
 	q->m.uncertain =
 	        metrics_counter(m, "bindpost_uncertain_total", NULL, "Transactions without a last reply.");
+	q->m.spool_live =
+	        metrics_gauge(m, "bindpost_spool_live_bytes", NULL, "Bytes of records that still matter.");
+	q->m.spool_free =
+	        metrics_gauge(m, "bindpost_spool_free_bytes", NULL, "Free space on the file system.");
+	q->m.spool_messages = metrics_gauge(m, "bindpost_spool_messages", NULL, "Messages in the spool.");
 	q->m.dsns = metrics_counter(m, "bindpost_dsns_total", NULL, "Reports of failure made.");
 }
 
@@ -410,6 +416,9 @@ struct queue *queue_new(const struct queue_config *c)
 	q->memory_max = memory_max();
 	init_lists(q);
 	q->names = intern_new();
+	q->replies = intern_new();
+	q->metrics = c->metrics;
+	q->started_us = queue_now(q);
 	q->profiles = profile_table_new();
 	q->health = health_new();
 	q->slab = delivery_slab_new();
@@ -533,6 +542,7 @@ static void bindings_free(struct queue *q)
 	for (uint32_t i = 0; i < q->bindings.n; i++) {
 		struct binding *b = binding_at(q, i);
 		timer_cancel(q->loop, &b->retry_source);
+		free(b->metrics);
 		free(b);
 	}
 	numbered_free(&q->bindings);
@@ -560,6 +570,7 @@ void queue_free(struct queue **pq)
 	health_free(&q->health);
 	profile_table_free(&q->profiles);
 	intern_free(&q->names);
+	intern_free(&q->replies);
 	for (unsigned i = 0; i < q->n_kept; i++)
 		policy_unref(&q->kept[i]);
 	policy_unref(&q->policy);

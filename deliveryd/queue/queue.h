@@ -26,7 +26,7 @@ struct queue_config {
 	struct session_net *const *nets; /* sessions are dealt out over these */
 	unsigned n_nets;
 	struct handoff_shared *handoff; /* its queue_full mark is ours to set */
-	struct policy *policy;		/* borrows; the queue takes a reference of its own */
+	struct policy *policy;          /* borrows; the queue takes a reference of its own */
 };
 struct queue;
 struct queue *queue_new(const struct queue_config *);
@@ -48,25 +48,32 @@ void queue_reconfigure(struct queue *, struct policy *takes_ref);
 bool queue_may_drop(struct queue *, const struct policy *next, struct errors *);
 /* No new job; `done` when all sessions have closed. */
 void queue_stop(struct queue *, uint64_t transaction_deadline_mono_us, uint64_t final_deadline_mono_us,
-	void (*done)(void *ctx), void *ctx);
+        void (*done)(void *ctx), void *ctx);
 void queue_free(struct queue **);
 
 /*
  * Questions of the control role: answered on the queue's loop in at most 5 ms each; long lists by cursor (at most 500
  * rows an answer). The answer is JSON text as the API gives it.
  */
-enum queue_question { QUEUE_SUMMARY, QUEUE_QUEUES, QUEUE_BINDINGS, QUEUE_MESSAGES, QUEUE_MESSAGE, QUEUE_CONNECTIONS };
+enum queue_question {
+	QUEUE_SUMMARY,
+	QUEUE_QUEUES,
+	QUEUE_BINDINGS,
+	QUEUE_MESSAGES,
+	QUEUE_MESSAGE,
+	QUEUE_CONNECTIONS
+};
 struct queue_ask {
 	struct mail mail;
 	struct queue *queue;
 	enum queue_question question;
 	char binding[65], domain[256]; /* filters, "" = none */
-	uint64_t id;		       /* QUEUE_MESSAGE */
-	uint64_t cursor;	       /* 0 = from the start */
-	unsigned limit;		       /* rows, at most 500 */
+	uint64_t id;                   /* QUEUE_MESSAGE */
+	uint64_t cursor;               /* 0 = from the start */
+	unsigned limit;                /* rows, at most 500 */
 	struct loop *reply_loop;
 	struct mail reply;
-	struct str json;	       /* the answer */
+	struct str json; /* the answer */
 	bool found;
 	void *ctx;
 };

@@ -11,7 +11,10 @@
  *   conn.c        one session as the queue sees it: jobs out, leases
  *   result.c      outcomes to events, results, retries
  *   bounce.c      DSNs
- *   restore.c     replay; reconfigure.c  a new snapshot; answers.c  the control role's questions
+ *   totals.c      what was done since the start, per binding and in all
+ *   last_reply.c  why a delivery is still here
+ *   suspend.c     suspensions by command; change.c, select.c  flush, hold, fail and the like
+ *   reconfigure.c a new snapshot; answers.c, waits.c  the control role's questions
  *
  * What always holds:
  *   - A delivery is in exactly one state; delivery_enter() alone changes it and keeps every count.
@@ -45,6 +48,25 @@ struct counts {
 	uint32_t active, deferred, held, connections;
 };
 
+/* What happened since the start, in recipients. */
+enum total {
+	TOTAL_RECEIVED,
+	TOTAL_DELIVERED,
+	TOTAL_DEFERRALS,
+	TOTAL_BOUNCED,
+	TOTAL_EXPIRED,
+	TOTAL_UNCERTAIN,
+	N_TOTALS
+};
+struct totals {
+	uint64_t n[N_TOTALS];
+};
+#define RECENT_SECONDS 60
+struct recent { /* the last minute, second by second */
+	uint64_t second;
+	uint32_t n[RECENT_SECONDS][N_TOTALS];
+};
+
 /* --- bindings ------------------------------------------------------------------------------------------- */
 
 enum binding_kind {
@@ -63,9 +85,11 @@ struct binding {
 	struct limit total;          /* binding_total() */
 	uint32_t total_generation;
 	struct counts counts;
-	struct link queues;         /* of struct hop_queue */
-	bool down[FAMILIES];        /* the operator was told, */
-	struct addr told[FAMILIES]; /* of this address */
+	struct totals totals;
+	struct binding_metrics *metrics; /* owns; NULL = not one of the configuration's */
+	struct link queues;              /* of struct hop_queue */
+	bool down[FAMILIES];             /* the operator was told, */
+	struct addr told[FAMILIES];      /* of this address */
 	uint64_t down_until_us
 	        [FAMILIES]; /* bind was refused though the address is here; 0 = until it is back */
 	struct timer retry_source;
@@ -95,6 +119,7 @@ struct hop_queue {
 	struct link of_binding;
 	struct link work;              /* in q->work */
 	struct delivery_list ready[3]; /* high, normal, low */
+	struct delivery_list deferred; /* in the order they were deferred */
 	uint32_t n[DELIVERY_N_STATES];
 	uint32_t turns; /* jobs taken: gives low priority its share */
 	enum hold hold;
@@ -214,7 +239,7 @@ struct queue {
 	const struct global_options *global;
 	uint32_t generation;
 
-	struct intern *names;
+	struct intern *names, *replies;
 	struct profile_table *profiles;
 	struct health *health;
 	struct delivery_slab *slab;
@@ -233,6 +258,10 @@ struct queue {
 
 	struct limit server; /* server_max_outbound_connections */
 	struct counts counts;
+	struct totals totals;
+	struct recent recent;
+	uint64_t started_us;
+	struct metrics *metrics;
 	uint32_t n_state[DELIVERY_N_STATES];
 	size_t packed_bytes;
 	size_t memory_max;
@@ -258,6 +287,7 @@ struct queue {
 	struct queue_metrics {
 		metric *active, *deferred, *held, *queues, *sessions, *memory;
 		metric *delivered, *deferrals, *bounced, *expired, *uncertain, *received, *dsns;
+		metric *spool_live, *spool_free, *spool_messages; /* the spool's */
 	} m;
 };
 
@@ -285,6 +315,7 @@ struct binding *binding_find(const struct queue *, const char *name);
 const char *binding_name(const struct queue *, const struct binding *);
 const char *binding_group_name(const struct binding *); /* NULL for the ungrouped */
 struct limit *binding_total(struct binding *);          /* of the configuration in force */
+bool binding_suspended(struct binding *);               /* for every domain */
 void bindings_adopt(struct queue *);                    /* the snapshots in q->policy and q->kept */
 /* Whether a source address of that family may be used now; tells the operator when that changes. */
 enum source_state { SOURCE_OK, SOURCE_MISSING, SOURCE_DOWN };
@@ -365,8 +396,8 @@ void result_take(struct conn *, struct session_job *, const struct session_facts
 void result_waiting(struct queue *, uint32_t no, const struct outcome *, const struct session_facts *);
 void result_expire_waiting(struct queue *, uint32_t no, const struct outcome *, const struct session_facts *);
 /* What the spool is to know of the delivery as it stands, `next` being where it goes. */
-void result_record(
-        struct queue *, struct spool_results *, uint32_t no, uint64_t due_us, const char *last_reply);
+void result_record(struct queue *, struct spool_results *, uint32_t no, uint64_t due_us, bool held,
+        const char *reply /* NULL = the last one known */);
 
 /* bounce.c */
 struct bounce; /* recipients of one delivery that failed together */
@@ -375,10 +406,9 @@ struct bounce *bounce_new(struct queue *, uint32_t no);
 void bounce_add(struct bounce *, const struct packed_recipient *, const struct outcome *,
         const char *enhanced, const char *mx);
 /* The delivery, with the failed recipients taken out of it, waits in BOUNCING; once the DSN is stored it goes on to
- * `then` (READY, DEFERRED; FREE = it is done). some_gone: others were delivered just now, which the spool is to know
+ * `then` (READY, DEFERRED, HELD; FREE = it is done). some_gone: others were delivered just now, which the spool is to know
  * even if the DSN takes its time. */
-void bounce_start(
-        struct bounce *, enum delivery_state then, uint64_t due_us, const char *last_reply, bool some_gone);
+void bounce_start(struct bounce *, enum delivery_state then, uint64_t due_us, bool some_gone);
 bool bounces_overfull(const struct queue *); /* the disk takes none: mail had better fail again later */
 bool bounces_full(const struct queue *);     /* enough are under way: produce no more for now, */
 void bounces_wait(struct hop_queue *);       /* the queue's turn comes when one has ended */
@@ -393,6 +423,20 @@ void event_moved(struct queue *, const struct delivery *, const struct binding *
         const struct binding *to, const char *reason);
 void event_binding(struct queue *, const struct binding *, enum event_type, const struct addr *source,
         const char *reason);
+
+/* totals.c */
+void totals_add(struct queue *, struct binding *, enum total);
+void totals_recent(struct queue *, struct totals *); /* of the last minute */
+void binding_metrics_add(struct binding *);          /* it is in the configuration */
+void binding_metrics_set(const struct binding *);    /* its counts have changed */
+
+/* last_reply.c */
+void last_reply_set(struct queue *, struct delivery *, const char *text, uint64_t wall_us);
+const char *last_reply_text(const struct queue *, const struct delivery *); /* NULL = none known */
+
+/* waits.c */
+bool waits_for(const struct hop_queue *, struct str *why); /* appends; false = nothing holds it up */
+uint64_t next_attempt_us(const struct hop_queue *);        /* mono; 0 = nothing deferred */
 
 /* reconfigure.c */
 void rekey_some(struct queue *, struct slice *);

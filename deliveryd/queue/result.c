@@ -21,7 +21,7 @@ struct sorting {
 	uint32_t n_open, n_untried, n_gone, n_failed;
 	struct bounce *bounce;
 	bool may_bounce;
-	const char *last_reply;
+	struct str reply; /* the last that keeps it here */
 };
 
 static void sorting_begin(struct sorting *s, struct queue *q, uint32_t no)
@@ -32,11 +32,20 @@ static void sorting_begin(struct sorting *s, struct queue *q, uint32_t no)
 	s->age_us = delivery_age_us(q, d);
 	s->open = mem_array(NULL, d->n_open, sizeof(*s->open));
 	s->may_bounce = bounce_wanted(q, d, s->options);
+	str_init(&s->reply);
 }
 
 static void keep(struct sorting *s, const struct packed_recipient *r)
 {
 	s->open[s->n_open++] = *r;
+}
+
+/* What it is that keeps the delivery here. */
+static void note(struct sorting *s, const struct outcome *o)
+{
+	str_clear(&s->reply);
+	outcome_print(o, &s->reply);
+	last_reply_set(s->q, s->d, s->reply.data, loop_wall_us(s->q->loop));
 }
 
 static void give_up(struct sorting *s, const struct packed_recipient *r, enum event_type type,
@@ -45,7 +54,7 @@ static void give_up(struct sorting *s, const struct packed_recipient *r, enum ev
 	if (s->may_bounce && bounces_overfull(s->q)) {
 		event_recipient(s->q, s->d, EVENT_DEFERRAL, r->address, o, NULL, facts);
 		keep(s, r);
-		s->last_reply = o->reply;
+		note(s, o);
 		return;
 	}
 	event_recipient(s->q, s->d, type, r->address, o, enhanced, facts);
@@ -72,7 +81,7 @@ static void failed_for_now(struct sorting *s, const struct packed_recipient *r, 
 		return;
 	}
 	keep(s, r);
-	s->last_reply = o->reply;
+	note(s, o);
 }
 
 static void sort_one(struct sorting *s, const struct packed_recipient *r, const struct outcome *o,
@@ -99,8 +108,8 @@ static void sort_one(struct sorting *s, const struct packed_recipient *r, const 
 }
 
 /* What the spool is to know: the recipients still open, when they are tried again. */
-void result_record(
-        struct queue *q, struct spool_results *results, uint32_t no, uint64_t due_us, const char *last_reply)
+void result_record(struct queue *q, struct spool_results *results, uint32_t no, uint64_t due_us, bool held,
+        const char *reply)
 {
 	struct delivery *d = delivery_at(q->slab, no);
 	if (d->n_open == 0) {
@@ -119,8 +128,9 @@ void result_record(
 	struct spool_state state = {
 	        .attempts = d->attempts,
 	        .next_attempt_wall_us = due_us > now ? loop_wall_us(q->loop) + (due_us - now) : 0,
-	        .held = d->state == DELIVERY_HELD,
-	        .last_reply = last_reply,
+	        .held = held,
+	        .last_reply = reply ? reply : last_reply_text(q, d),
+	        .last_attempt_wall_us = d->last_s * SECOND_US,
 	        .open = open,
 	        .n_open = open ? d->n_open : 0,
 	};
@@ -135,6 +145,10 @@ static enum delivery_state next_state(struct sorting *s, uint64_t *due_us)
 	*due_us = 0;
 	if (s->n_open == 0)
 		return DELIVERY_FREE;
+	if (d->hold && s->n_untried > 0) {
+		d->n_untried = d->n_open;
+		return DELIVERY_HELD;
+	}
 	if (s->n_untried > 0)
 		return DELIVERY_READY;
 	d->n_untried = d->n_open;
@@ -143,6 +157,8 @@ static enum delivery_state next_state(struct sorting *s, uint64_t *due_us)
 		d->attempts++;
 	delivery_forget_body(d);
 	uint64_t now = queue_now(s->q), expiry = delivery_expiry_us(s->q, d);
+	if (d->hold)
+		return DELIVERY_HELD;
 	*due_us = now + schedule_retry_us(s->options, d->attempts, s->q->rnd);
 	if (*due_us > expiry) /* one last attempt when its time is over */
 		*due_us = expiry;
@@ -165,23 +181,31 @@ static void repack(struct sorting *s)
 	s->q->packed_bytes += packed_size(d->packed, d->n_open);
 }
 
+static void sorting_free(struct sorting *s)
+{
+	free(s->open);
+	str_free(&s->reply);
+}
+
 static void sorting_end(struct sorting *s)
 {
 	struct queue *q = s->q;
 	uint64_t due_us;
-	if (s->n_gone == 0 && s->n_failed == 0 && s->n_untried == s->d->n_open) {
+	if (s->n_gone == 0 && s->n_failed == 0 && s->n_untried == s->d->n_open && !s->d->hold) {
 		delivery_put_back(q, s->no); /* nothing happened to it */
-		free(s->open);
+		sorting_free(s);
 		return;
 	}
 	repack(s);
 	enum delivery_state then = next_state(s, &due_us);
-	free(s->open);
 	if (s->bounce) {
-		bounce_start(s->bounce, then, due_us, s->last_reply, s->n_gone > 0);
+		bounce_start(s->bounce, then, due_us, s->n_gone > 0);
+		sorting_free(s);
 		return;
 	}
-	result_record(q, queue_results(q), s->no, due_us, s->last_reply);
+	result_record(q, queue_results(q), s->no, due_us, then == DELIVERY_HELD,
+	        s->reply.len ? s->reply.data : NULL);
+	sorting_free(s);
 	if (then == DELIVERY_FREE)
 		delivery_drop(q, s->no);
 	else if (then == DELIVERY_READY)
@@ -198,7 +222,7 @@ void result_take(struct conn *c, struct session_job *job, const struct session_f
 	struct packed_walk w;
 	struct sorting s;
 	assert(d->state == DELIVERY_OUT && d->id == job->message_id && job->n_recipients <= d->n_untried);
-	if (!job->begun) {
+	if (!job->begun && !d->hold) {
 		delivery_put_back(q, no);
 		return;
 	}

@@ -306,7 +306,7 @@ bool payload_get_merged(struct cursor *c, struct merged *m)
 	return !c->failed;
 }
 
-enum state_bits { STATE_HELD = 1, STATE_OPEN = 2 };
+enum state_bits { STATE_HELD = 1, STATE_OPEN = 2, STATE_WHEN = 4 };
 
 static void add_bitmap(struct str *s, const uint32_t *numbers, uint32_t n)
 {
@@ -327,13 +327,16 @@ static void add_bitmap(struct str *s, const uint32_t *numbers, uint32_t n)
 
 void payload_put_state(struct str *s, const struct spool_state *state)
 {
-	add_u8(s, (uint8_t)((state->held ? STATE_HELD : 0) | (state->open != NULL ? STATE_OPEN : 0)));
+	add_u8(s, (uint8_t)((state->held ? STATE_HELD : 0) | (state->open != NULL ? STATE_OPEN : 0) |
+	                  (state->last_attempt_wall_us != 0 ? STATE_WHEN : 0)));
 	add_number(s, state->attempts);
 	add_u64(s, state->next_attempt_wall_us);
 	if (state->last_reply == NULL)
 		add_text(s, NULL);
 	else
 		add_text_n(s, state->last_reply, strnlen(state->last_reply, PAYLOAD_REPLY_MAX));
+	if (state->last_attempt_wall_us != 0)
+		add_u64(s, state->last_attempt_wall_us);
 	if (state->open != NULL)
 		add_bitmap(s, state->open, state->n_open);
 }
@@ -372,6 +375,8 @@ bool payload_get_state(
 	state->attempts = take_u32_number(&c);
 	state->next_attempt_wall_us = cursor_u64(&c);
 	state->last_reply = take_text(&c, pool);
+	if (bits & STATE_WHEN)
+		state->last_attempt_wall_us = cursor_u64(&c);
 	if ((bits & STATE_OPEN) != 0)
 		take_bitmap(&c, n_recipients, pool, state);
 	return !c.failed && cursor_left(&c) == 0;

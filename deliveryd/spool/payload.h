@@ -6,7 +6,8 @@
  *	message = fixed_len u32, n_deliveries u32, body_file u64, body_size u64, table_crc u32, envelope, merged
  *	          (fixed_len: bytes up to and including the envelope, which never change)
  *	merged  = nothing, or per delivery: bits u8, [state_len, state], [move_len, move]   ; the cleaner's copies
- *	state   = bits u8, attempts, next_attempt u64, last_reply, [n_bytes, bitmap of the open recipients]
+ *	state   = bits u8, attempts, next_attempt u64, last_reply, [last_attempt u64],
+ *	          [n_bytes, bitmap of the open recipients]
  *	move    = binding, domain
  *	setting = key, value
  *

@@ -398,6 +398,7 @@ static bool live_delivery(const struct message *m, const struct replay_delivery 
 	out->next_attempt_wall_us = state.next_attempt_wall_us;
 	out->held = state.held;
 	out->last_reply = state.last_reply;
+	out->last_attempt_wall_us = state.last_attempt_wall_us;
 	out->open = state.open;
 	out->n_open = state.n_open;
 	return true;

@@ -49,6 +49,7 @@ struct spool_live {
 		uint64_t next_attempt_wall_us; /* 0 = at once */
 		bool held;
 		const char *last_reply;	   /* NULL = none */
+		uint64_t last_attempt_wall_us; /* 0 = unknown */
 		const uint32_t *open;	   /* recipients still open (numbers); NULL = all */
 		uint32_t n_open;
 	} *deliveries;
@@ -107,6 +108,7 @@ struct spool_state {
 	uint64_t next_attempt_wall_us;
 	bool held;
 	const char *last_reply;	    /* stored up to 1 KB */
+	uint64_t last_attempt_wall_us; /* 0 = unknown */
 	const uint32_t *open;	    /* recipient numbers still open */
 	uint32_t n_open;
 };

@@ -57,6 +57,11 @@ struct spool *rig_spool_new(struct rig *rig)
 	return s;
 }
 
+enum spool_health spool_health(const struct spool *s)
+{
+	return s->no_space ? SPOOL_LOW_SPACE : SPOOL_OK;
+}
+
 uint64_t spool_new_id(struct spool *s)
 {
 	return ++s->last_id;

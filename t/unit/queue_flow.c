@@ -76,7 +76,7 @@ static void test_retry_times(void **state)
 	for (int i = 1; i <= 8; i++) {
 		assert_int_equal(rig_count(rig, "deferral"), i);
 		assert_int_equal(rig_delivery(rig, id, 0)->attempts, i);
-		assert_string_equal(rig_delivery(rig, id, 0)->last_reply, "as told");
+		assert_string_equal(rig_delivery(rig, id, 0)->last_reply, "451 4.7.1 as told");
 		while ((int)rig_count(rig, "deferral") == i)
 			rig_run(rig, SECOND_US);
 		uint64_t took = rig->clock.mono - last;
@@ -517,6 +517,11 @@ static void test_one_message(void **state)
 	assert_int_equal(number(d, "attempt"), 1);
 	assert_int_equal(json_array_size(json_object_get(d, "recipient")), 2);
 	assert_int_equal(strlen(text(d, "next_attempt")), strlen("2027-01-15T08:00:00.000000Z"));
+	assert_int_equal(number(d, "recipients"), 2);
+	assert_int_equal(number(d, "code"), 451);
+	assert_string_equal(text(d, "enhanced"), "4.7.1");
+	assert_non_null(strstr(text(d, "reply"), "as told"));
+	assert_int_equal(strlen(text(d, "last_attempt")), strlen("2027-01-15T08:00:00.000000Z"));
 	json_decref(o);
 	assert_null(ask(rig, QUEUE_MESSAGE, "", 1, 0));
 	rig_free(&rig);
@@ -537,12 +542,20 @@ static void test_summary_bindings_queues_connections(void **state)
 	assert_int_equal(number(o, "deferred"), 1);
 	assert_int_equal(number(o, "connections"), 1);
 	assert_int_equal(number(o, "limit"), 20000);
+	assert_int_equal(number(o, "received"), 2);
+	assert_int_equal(number(o, "deferrals"), 1);
+	assert_int_equal(number(o, "delivered"), 0);
+	assert_int_equal(number(json_object_get(o, "last_minute"), "received"), 2);
+	assert_string_equal(text(json_object_get(o, "spool"), "health"), "ok");
+	assert_true(json_real_value(json_object_get(o, "uptime")) >= 1.0);
 	json_decref(o);
 	o = ask(rig, QUEUE_BINDINGS, "acme", 0, 0);
 	json_t *row = json_array_get(json_object_get(o, "items"), 0);
 	assert_int_equal(json_array_size(json_object_get(o, "items")), 1);
 	assert_int_equal(number(row, "active"), 1);
 	assert_int_equal(number(row, "deferred"), 1);
+	assert_int_equal(number(row, "received"), 2);
+	assert_string_equal(text(row, "state"), "normal");
 	assert_true(json_is_null(json_object_get(o, "next")));
 	json_decref(o);
 	o = ask(rig, QUEUE_QUEUES, "", 0, 0);
@@ -555,17 +568,77 @@ static void test_summary_bindings_queues_connections(void **state)
 		if (strcmp(text(row, "next_hop"), "dead.example") == 0) {
 			seen_dead = true;
 			assert_string_equal(text(row, "state"), "connect");
+			assert_non_null(strstr(text(row, "reason"), "back-off: "));
 			assert_string_not_equal(text(row, "next_attempt"), "");
 		}
 	}
 	assert_true(seen_dead);
 	json_decref(o);
+	assert_null(ask(rig, QUEUE_BINDINGS, "nobody", 0, 0));
 	o = ask(rig, QUEUE_CONNECTIONS, "", 0, 0);
 	row = json_array_get(json_object_get(o, "items"), 0);
 	assert_string_equal(text(row, "source"), "192.0.2.20");
 	assert_string_equal(text(row, "peer"), "203.0.113.1");
 	assert_string_equal(text(row, "binding"), "acme");
 	json_decref(o);
+	rig_run(rig, 120 * SECOND_US);
+	o = ask(rig, QUEUE_SUMMARY, "", 0, 0);
+	assert_int_equal(number(o, "received"), 2);
+	assert_int_equal(number(json_object_get(o, "last_minute"), "received"), 0);
+	json_decref(o);
+	struct str prometheus;
+	str_init(&prometheus);
+	metrics_print(rig->metrics, &prometheus);
+	assert_non_null(strstr(prometheus.data, "bindpost_binding_received_total{binding=\"acme\"} 2"));
+	assert_non_null(strstr(prometheus.data, "bindpost_binding_deferred{binding=\"acme\"} 1"));
+	assert_non_null(strstr(prometheus.data, "bindpost_binding_connections{binding=\"acme\"} 1"));
+	str_free(&prometheus);
+	rig_free(&rig);
+}
+
+static const char *first_text(
+        struct rig *rig, enum queue_question question, const char *key, char *out, size_t size)
+{
+	json_t *o = ask(rig, question, "", 0, 0);
+	snprintf(out, size, "%s", text(json_array_get(json_object_get(o, "items"), 0), key));
+	json_decref(o);
+	return out;
+}
+
+/* Why mail waits is known after a restart, too, and does not cost a copy for each. */
+static void test_last_reply_survives(void **state)
+{
+	(void)state;
+	char was[64], is[64];
+	struct rig *rig = ready_rig(TWO_BINDINGS);
+	rig_mx(rig, "203.0.113.1")->says = says_later;
+	for (int i = 0; i < 50; i++)
+		rig_send(rig, "acme", "a@acme.example", "x@example.com");
+	rig_run(rig, 5 * SECOND_US);
+	rig_run(rig, SECOND_US);
+	first_text(rig, QUEUE_MESSAGES, "reply", was, sizeof(was));
+	assert_non_null(strstr(was, "as told"));
+	rig_restart(rig);
+	rig_run(rig, SECOND_US);
+	assert_string_equal(first_text(rig, QUEUE_MESSAGES, "reply", is, sizeof(is)), was);
+	rig_free(&rig);
+}
+
+/* The time of a queue is that of the first of its deferred. */
+static void test_next_attempt_of_a_queue(void **state)
+{
+	(void)state;
+	struct rig *rig = ready_rig(TWO_BINDINGS);
+	char first[64], now[64];
+	rig_mx(rig, "203.0.113.1")->says = says_later;
+	rig_send(rig, "acme", "a@acme.example", "x@example.com");
+	rig_run(rig, SECOND_US);
+	first_text(rig, QUEUE_QUEUES, "next_attempt", first, sizeof(first));
+	assert_int_equal(strlen(first), strlen("2027-01-15T08:00:00.000000Z"));
+	rig_run(rig, 600 * SECOND_US);
+	rig_send(rig, "acme", "a@acme.example", "y@example.com");
+	rig_run(rig, SECOND_US);
+	assert_string_equal(first_text(rig, QUEUE_QUEUES, "next_attempt", now, sizeof(now)), first);
 	rig_free(&rig);
 }
 
@@ -595,6 +668,8 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_messages_by_pages),
         cmocka_unit_test(test_one_message),
         cmocka_unit_test(test_summary_bindings_queues_connections),
+        cmocka_unit_test(test_last_reply_survives),
+        cmocka_unit_test(test_next_attempt_of_a_queue),
 };
 
 TEST_MAIN("queue_flow", tests)

@@ -117,7 +117,7 @@ static void test_slab(void **state)
 static void test_delivery_is_small(void **state)
 {
 	(void)state;
-	assert_true(sizeof(struct delivery) <= 120);
+	assert_true(sizeof(struct delivery) <= 128);
 }
 
 static void test_lists(void **state)

@@ -1,0 +1,70 @@
+#include "queue/queue_in.h"
+
+/*
+ * next_attempt_us() looks at no more than so many of the queue's deferred deliveries, those deferred longest ago: with
+ * more it may be later than the very first, by less than one retry interval.
+ */
+#define DEFERRED_LOOKED_AT 16
+
+static const char *limit_name(const struct hop_queue *hq, const struct limit *l)
+{
+	const struct traffic *t = hq->traffic;
+	if (l == &t->own || l == &t->pair->limit)
+		return "max_outbound_connections";
+	if (l == &binding_at(hq->q, hq->key.binding)->total)
+		return "server_max_outbound_connections of the binding";
+	if (l == &hq->q->server)
+		return "server_max_outbound_connections";
+	return "a limit of the MX host";
+}
+
+static bool waits_for_limit(const struct hop_queue *hq, struct str *why)
+{
+	for (unsigned i = 0; i < WAITERS; i++) {
+		if (hq->traffic->waiters[i].at) {
+			str_printf(why, "waiting for %s", limit_name(hq, hq->traffic->waiters[i].at));
+			return true;
+		}
+	}
+	return false;
+}
+
+bool waits_for(const struct hop_queue *hq, struct str *why)
+{
+	const struct traffic *t = hq->traffic;
+	if (hq->hold != HOLD_NONE) {
+		str_add(why, hold_name(hq->hold));
+		return true;
+	}
+	if (!t)
+		return false;
+	if (t->backoff_until_us > queue_now(hq->q)) {
+		str_add(why, "back-off");
+		if (t->failure) {
+			str_add(why, ": ");
+			outcome_print(&t->failure->outcome, why);
+		}
+		return true;
+	}
+	if (waits_for_limit(hq, why))
+		return true;
+	if (t->query) {
+		str_add(why, "waiting for DNS");
+		return true;
+	}
+	return false;
+}
+
+uint64_t next_attempt_us(const struct hop_queue *hq)
+{
+	const struct queue *q = hq->q;
+	uint64_t soonest = 0;
+	uint32_t no = hq->deferred.head;
+	for (unsigned i = 0; no && i < DEFERRED_LOOKED_AT; i++) {
+		const struct delivery *d = delivery_at(q->slab, no);
+		if (!soonest || d->due_us < soonest)
+			soonest = d->due_us;
+		no = d->next;
+	}
+	return soonest;
+}
