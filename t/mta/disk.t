@@ -91,7 +91,7 @@ def full(tap, rig):
     kept = set()
     make_sick(rig, "full")
     last = 250
-    for i in range(400):  # what is pre-written can still be filled: 16 MB segments
+    for i in range(2000):  # what is pre-written can still be filled: 16 MB segments
         name = "f%d@d1.example" % i
         try:
             last, enhanced = hand_over(client, i, name, 200000)
