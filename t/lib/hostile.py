@@ -198,7 +198,8 @@ class Hostile:
     def bytes_of(self, row):
         with open(self.rig.path("mx", "saved", row["file"]), "rb") as f:
             raw = f.read()
-        found = re.match(rb"Received: (?:[^\r\n]|\r\n[ \t])*\r\n", raw)
+        # up to its date: a continuation line the message begins with is the message's
+        found = re.match(rb"Received: (?:[^\r\n]|\r\n[ \t])*?\d\d:\d\d:\d\d [+-]\d{4}(?: \(UTC\))?\r\n", raw)
         assert found, raw[:200]
         return raw[found.end():]
 
