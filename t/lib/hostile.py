@@ -141,11 +141,12 @@ class Hostile:
     def __init__(self, tap, rig, policy=None, start=True, **process):
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         self.tap, self.rig, self.serial = tap, rig, 0
+        self.stamp = "acme"  # of normal messages
         for i in range(3):
             rig.mx("mx%d.example" % i, 11 + i)
         self.dns = FakeResolver(rig.dns, {"mx%d.example" % i: rig.ip(11 + i) for i in range(3)},
                                 {"d%d.example" % i: "mx%d.example" % i for i in range(3)})
-        self.policy = policy or standard_policy(rig)
+        self.policy = (policy or standard_policy)(rig)
         self.base = {"notify": {"via": "inet:%s:%d" % (rig.ip(13), rig.mx_port)}}
         self.write(**process)
         rig.start_mx(save=True)
@@ -234,7 +235,7 @@ class Hostile:
         recipient = self.name("d2.example")
         with self.client(self.unix) as c:
             c.mail("news@acme.example", recipient)
-            said = c.data(dotted(received(recipient, headers="X-Binding: acme\r\n")))
+            said = c.data(dotted(received(recipient, headers="X-Binding: %s\r\n" % self.stamp)))
         if short(said[0]) != "250 2.0.0":
             return said
         row = self.arrived(recipient)
