@@ -4,7 +4,9 @@
  */
 #include "control/control.h"
 
+#include <errno.h>
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/http_struct.h>
@@ -44,13 +46,17 @@ struct pending {
 	struct pending *next, **link;
 };
 
+/* evhttp takes the end of what a client sends for its going away, and cuts the answer off: so nothing is read while it
+ * is on its way. A client that has really gone is noticed by writing. */
 static void send_text(struct evhttp_request *req, int code, const char *type, const struct str *text)
 {
+	struct bufferevent *stream = evhttp_connection_get_bufferevent(evhttp_request_get_connection(req));
 	struct evbuffer *out = evbuffer_new();
 
 	evbuffer_add(out, text->data, text->len);
 	evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Type", type);
 	evhttp_send_reply(req, code, NULL, out);
+	bufferevent_disable(stream, EV_READ);
 	evbuffer_free(out);
 }
 
@@ -134,26 +140,37 @@ static bool parse_number(const char *value, uint64_t *out)
 		return true;
 	if (*value < '0' || *value > '9')
 		return false;
+	errno = 0;
 	*out = strtoull(value, &end, 10);
-	return *end == 0;
+	return *end == 0 && errno == 0;
 }
 
-/* Only the filters we know; an unknown one is an error, so that a typing mistake does not select everything. */
-static const char *parse_filters(struct queue_ask *ask, struct evkeyvalq *query)
+/* Only what we know, and each at most once: a typing mistake must not select everything, or do something else. */
+static bool check_keys(struct evkeyvalq *query, const char *const *known, size_t n)
 {
-	static const char *const known[] = {"binding", "domain", "cursor", "limit"};
-	uint64_t limit = CONTROL_ROWS_MAX;
 	struct evkeyval *kv;
+	unsigned seen = 0;
 
 	TAILQ_FOREACH(kv, query, next)
 	{
 		size_t i = 0;
 
-		while (i < array_len(known) && strcmp(kv->key, known[i]) != 0)
+		while (i < n && strcmp(kv->key, known[i]) != 0)
 			i++;
-		if (i == array_len(known))
-			return "unknown filter; known are binding, domain, cursor, limit";
+		if (i == n || seen & 1u << i)
+			return false;
+		seen |= 1u << i;
 	}
+	return true;
+}
+
+static const char *parse_filters(struct queue_ask *ask, struct evkeyvalq *query)
+{
+	static const char *const known[] = {"binding", "domain", "cursor", "limit"};
+	uint64_t limit = CONTROL_ROWS_MAX;
+
+	if (!check_keys(query, known, array_len(known)))
+		return "unknown filter, or one given twice; known are binding, domain, cursor, limit";
 	if (!copy_filter(evhttp_find_header(query, "binding"), ask->binding, sizeof(ask->binding)))
 		return "binding: longer than any name";
 	if (!copy_filter(evhttp_find_header(query, "domain"), ask->domain, sizeof(ask->domain)))
@@ -262,12 +279,18 @@ static void get_status(struct access *a, struct evhttp_request *req, const char 
 
 static void post_reload(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
+	static const char *const known[] = {"step", "force"};
 	const char *step = evhttp_find_header(query, "step");
 	const char *force = evhttp_find_header(query, "force");
 	struct str json;
 	bool ok;
 
 	(void)rest;
+	if (!check_keys(query, known, array_len(known)) ||
+		(force && strcmp(force, "0") != 0 && strcmp(force, "1") != 0)) {
+		send_error(req, 400, "a reload takes step and force=0 or 1, each once");
+		return;
+	}
 	str_init(&json);
 	ok = a->control->conf.reload(
 		a->control->conf.ctx, step ? step : "all", force && strcmp(force, "1") == 0, &json);

@@ -18,6 +18,7 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from fake_resolver import FakeResolver  # noqa: E402
+from rig import RigError  # noqa: E402
 from mta import run, standard_policy, wait_for  # noqa: E402,F401
 
 PATIENCE = 20
@@ -138,7 +139,7 @@ def received(recipient, subject="x", headers="", body="text\r\n"):
 class Hostile:
     """deliveryd of the build under attack, three MX hosts, a name server in this process."""
 
-    def __init__(self, tap, rig, policy=None, start=True, **process):
+    def __init__(self, tap, rig, policy=None, process=None):
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         self.tap, self.rig, self.serial = tap, rig, 0
         self.stamp = "acme"  # of normal messages
@@ -147,13 +148,15 @@ class Hostile:
         self.dns = FakeResolver(rig.dns, {"mx%d.example" % i: rig.ip(11 + i) for i in range(3)},
                                 {"d%d.example" % i: "mx%d.example" % i for i in range(3)})
         self.policy = (policy or standard_policy)(rig)
+        self.policy["global"].setdefault("idle_timeout", "1s")
         self.base = {"notify": {"via": "inet:%s:%d" % (rig.ip(13), rig.mx_port)}}
-        self.write(**process)
+        self.base.update(process(rig) if process else {})
+        self.write()
         rig.start_mx(save=True)
         # leaks of memory that belongs to messages show at the end of the run
         os.environ["ASAN_OPTIONS"] = "detect_leaks=1:" + os.environ.get("ASAN_OPTIONS", "")
-        if start:
-            rig.start_deliveryd()
+        rig.start_deliveryd()
+        self.open_at_start = self.open_files()
 
     tcp = property(lambda self: (self.rig.ip(24), 2424))
     unix = property(lambda self: self.rig.sock("handoff.sock"))
@@ -230,6 +233,9 @@ class Hostile:
         head, _, body = raw.partition(b"\r\n\r\n")
         return int(head.split(b" ")[1]), body.decode("utf-8")
 
+    def open_files(self):
+        return len(os.listdir("/proc/%d/fd" % self.rig.procs["deliveryd"].pid))
+
     # --- after each group -----------------------------------------------------------------------------------------
     def normal(self):
         recipient = self.name("d2.example")
@@ -251,16 +257,21 @@ class Hostile:
         return [line for line in self.logged().splitlines() if COMPLAINTS.search(line)]
 
     def finish(self):
-        """Stops deliveryd: a good end, and (built with ASan) no leak."""
+        """No descriptor is left behind; deliveryd stops in good order, and (built with ASan) without leaks."""
+        try:  # connections to MX hosts end after idle_timeout
+            wait_for("descriptors", lambda: self.open_files() <= self.open_at_start + 4)
+            self.tap.ok(True, "every descriptor was closed")
+        except RigError:
+            self.tap.ok(False, "every descriptor was closed", self.open_at_start, self.open_files())
         self.tap.equal(self.rig.stop("deliveryd"), 0, "SIGTERM ends it in good order")
         self.tap.equal(self.complaints(), [], "no leak and no complaint at its end")
         self.dns.close()
 
 
-def hostile(body, **process):
-    """Runs body(tap, hostile) with everything started."""
+def hostile(body, **options):
+    """Runs body(tap, hostile) with everything started; policy and process are functions of the rig."""
     def with_rig(tap, rig):
-        h = Hostile(tap, rig, **process)
+        h = Hostile(tap, rig, **options)
         body(tap, h)
         h.finish()
     run(with_rig)

@@ -1,0 +1,248 @@
+#!/usr/bin/env python3
+"""Hostile clients of the control socket, the observing one and /metrics: the daemon answers on, and delivers."""
+import json
+import os
+import random
+import re
+import socket
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from hostile import PATIENCE, dotted, hostile, received, standard_policy, wait_for  # noqa: E402
+
+END = "\r\n\r\n"
+PATHS = ["/v1/summary", "/v1/queues", "/v1/bindings", "/v1/messages", "/v1/connections", "/v1/status", "/metrics"]
+
+
+def connect(h, which="control"):
+    if which == "metrics":
+        return socket.create_connection((h.rig.ip(24), 9125), timeout=PATIENCE)
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(PATIENCE)
+    s.connect(h.rig.sock(which + ".sock"))
+    return s
+
+
+def read_all(s):
+    """What comes until the other side closes, or nothing more comes for a moment."""
+    raw = b""
+    try:
+        while True:
+            more = s.recv(65536)
+            if not more:
+                break
+            raw += more
+            if complete(raw):
+                break
+    except OSError:
+        pass
+    return raw
+
+
+def complete(raw):
+    head, blank, body = raw.partition(b"\r\n\r\n")
+    found = re.search(rb"(?i)content-length: (\d+)", head)
+    return blank and found and len(body) >= int(found.group(1))
+
+
+def ask(h, raw, which="control"):
+    """The status of the first answer to these bytes (None: closed without one) and its body."""
+    with connect(h, which) as s:
+        try:
+            s.sendall(raw if isinstance(raw, bytes) else raw.encode("latin-1"))
+            s.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        raw = read_all(s)
+    found = re.match(rb"HTTP/1\.[01] (\d\d\d) ", raw)
+    return (int(found.group(1)) if found else None), raw.partition(b"\r\n\r\n")[2]
+
+
+def get(h, path, which="control", method="GET"):
+    return ask(h, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0%s" % (method, path, END), which)
+
+
+def answers(tap, h):
+    """What the socket promises: JSON, 400 and 404 and 405 that say why."""
+    for path in PATHS:
+        status, text = get(h, path)
+        good = status == 200 and (path == "/metrics" or isinstance(json.loads(text), dict))
+        tap.ok(good, "GET %s" % path, status, text[:200])
+    for path in ("/v1/queues", "/v1/bindings", "/v1/messages", "/v1/connections"):
+        rows = json.loads(get(h, path)[1])
+        tap.ok(isinstance(rows["items"], list) and "next" in rows, path + " is a list with items and next", rows)
+    bad = [("/", 404), ("", 400), ("/v1", 404), ("/v1/", 404), ("/v1/nothing", 404), ("/v1/summary/", 404), ("/v1/summary/x", 404), ("//v1/summary", 404),
+           ("/v1/../v1/summary", 404), ("/V1/SUMMARY", 404), ("/metrics/", 404), ("/v1/messages/", 404), ("/v1/messages/zzz", 400),
+           ("/v1/messages/0000000000000000", 404), ("/v1/messages/ffffffffffffffff", 404), ("/v1/messages/" + "f" * 17, 400), ("/v1/messages/" + "f" * 15, 400),
+           ("/v1/messages/%00", 400), ("/v1/messages/../summary", 400), ("/v1/messages/-000000000000001", 400), ("/v1/summary%00", 404),
+           ("/v1/messages?cursor=x", 400), ("/v1/messages?cursor=-1", 400), ("/v1/messages?cursor=", 400), ("/v1/messages?cursor=0x1", 400),
+           ("/v1/messages?cursor=1;2", 400), ("/v1/messages?cursor=%001", 400), ("/v1/messages?cursor=99999999999999999999999", 400), ("/v1/messages?limit=0", 400),
+           ("/v1/messages?limit=-1", 400), ("/v1/messages?limit=x", 400), ("/v1/messages?limit=1.5", 400), ("/v1/messages?limit=%31x", 400),
+           ("/v1/messages?limit=99999999999999999999999", 400), ("/v1/messages?nonsense=1", 400), ("/v1/messages?Limit=1", 400),
+           ("/v1/messages?binding=" + "x" * 5000, 400), ("/v1/messages?domain=" + "x" * 5000, 400), ("/v1/messages?cursor=1&cursor=x", 400), ("/v1/messages?=", 400),
+           ("/v1/messages?cursor", 400), ("/v1/messages?&&&", 400), ("/v1/queues?limit=" + "9" * 100, 400)]
+    for path, want in bad:
+        status, text = get(h, path)
+        # a target that is no path at all may also be closed upon
+        good = status == want or (path == "" and status in (400, None))
+        tap.ok(good and (status is None or path == "" or "error" in json.loads(text)), "GET %.60s: %d" % (path, want), status, text[:200])
+    for path in ("/v1/messages?limit=1", "/v1/messages?limit=500", "/v1/messages?limit=100000", "/v1/messages?cursor=0", "/v1/messages?cursor=18446744073709551615",
+                 "/v1/queues?cursor=4294967296", "/v1/queues?cursor=4294967295&limit=1", "/v1/bindings?cursor=99999", "/v1/connections?cursor=12345678901",
+                 "/v1/messages?binding=acme&domain=d0.example", "/v1/messages?binding=nobody", "/v1/messages?domain=", "/v1/messages?binding=%ff%fe%22%00x",
+                 "/v1/queues?domain=%22%5c%0a", "/v1/messages?"):
+        status, text = get(h, path)
+        tap.ok(status in (200, 400) and isinstance(json.loads(text), dict), "GET %s is answered" % path, status, text[:200])
+    for method in ("POST", "PUT", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "PATCH", "get", "FOO", "G" * 1000):
+        status, _ = get(h, "/v1/summary", method=method)
+        tap.ok(status in (400, 405, 501), "%.20s /v1/summary is refused" % method, status)
+    for method in ("GET", "PUT", "DELETE"):
+        status, _ = get(h, "/v1/reload", method=method)
+        tap.ok(status in (405, 501), method + " /v1/reload is refused", status)
+    before = len(h.rig.events("reload"))
+    for path in ("/v1/reload?step=nonsense", "/v1/reload?step="):
+        tap.equal(get(h, path, method="POST")[0], 409, "POST %s is refused" % path)
+    for path in ("/v1/reload?force=maybe", "/v1/reload?nonsense=1", "/v1/reload?step=check&step=all"):
+        status, text = get(h, path, method="POST")
+        tap.equal(status, 400, "POST %s is refused" % path)
+    tap.equal(len(h.rig.events("reload")), before, "and none of them reloads")
+    tap.equal(get(h, "/v1/reload", "observe", "POST")[0], 403, "the observing socket does not reload")
+    tap.equal(get(h, "/v1/summary", "observe")[0], 200, "but it shows")
+    tap.equal([get(h, p, "metrics")[0] for p in ("/metrics", "/v1/summary", "/v1/messages", "/")], [200, 404, 404, 404], "/metrics shows nothing else")
+    tap.ok(get(h, "/v1/reload", "metrics", "POST")[0] in (403, 404, 405), "nor does anything")
+    h.check_up("answers")
+
+
+GARBAGE = ["", "\r\n", "\r\n" * 5000, "\n\n\n", "GET", "GET ", "GET /v1/summary", "GET /v1/summary HTTP/1.1", "GET /v1/summary HTTP/1.1\r\n",
+           "GET /v1/summary HTTP/1.1\r\nHost", "GET /v1/summary HTTP/9.9" + END, "GET /v1/summary HTTP/x" + END, "GET /v1/summary HTTP/1.1 x" + END,
+           "GET  /v1/summary  HTTP/1.1" + END, "GET /v1/summary\0 HTTP/1.1" + END, "GET \0 HTTP/1.1" + END, "\0" * 10000, "\xff" * 10000,
+           "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "EHLO x\r\nMAIL FROM:<>\r\n", "GET http://[::1/v1/summary HTTP/1.1" + END,
+           "GET http://x/v1/summary HTTP/1.1" + END, "GET * HTTP/1.1" + END, "OPTIONS * HTTP/1.1" + END, "GET /%zz HTTP/1.1" + END, "GET /v1/summary?%zz HTTP/1.1" + END,
+           "GET /" + "x" * 100000 + " HTTP/1.1" + END, "GET /v1/summary HTTP/1.1\r\nX: " + "y" * 100000 + END, "GET /v1/summary HTTP/1.1\r\n" + "X: y\r\n" * 20000 + END,
+           "GET /v1/summary HTTP/1.1\r\n" + "x" * 100000, "GET /v1/summary HTTP/1.1\r\nno colon here" + END, "GET /v1/summary HTTP/1.1\r\n: x" + END,
+           "GET /v1/summary HTTP/1.1\r\n folded" + END, "GET /v1/summary HTTP/1.1\r\nX: a\r\n b\r\n\tc" + END, "GET /v1/summary HTTP/1.1\r\nX\0Y: a" + END,
+           "GET /v1/summary HTTP/1.1\r\nContent-Length: -1" + END, "GET /v1/summary HTTP/1.1\r\nContent-Length: x" + END, "GET /v1/summary HTTP/1.1\r\nContent-Length: 18446744073709551616" + END,
+           "POST /v1/reload HTTP/1.1\r\nContent-Length: -1" + END, "POST /v1/reload HTTP/1.1\r\nContent-Length: 99999999999" + END,
+           "POST /v1/reload HTTP/1.1\r\nContent-Length: 100000" + END + "x" * 100000, "POST /v1/summary HTTP/1.1\r\nContent-Length: 70000" + END + "x" * 70000,
+           "POST /v1/reload HTTP/1.1\r\nTransfer-Encoding: chunked" + END + "zz\r\n", "POST /v1/reload HTTP/1.1\r\nTransfer-Encoding: chunked" + END + "ffffffffffffffff\r\nx",
+           "POST /v1/reload HTTP/1.1\r\nTransfer-Encoding: chunked" + END + "-1\r\nx\r\n0\r\n\r\n", "POST /v1/reload HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5" + END + "0\r\n\r\n",
+           "POST /v1/reload HTTP/1.1\r\nTransfer-Encoding: chunked" + END + "7fffffff\r\n" + "y" * 200000, "POST /v1/summary HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 10" + END,
+           "POST /v1/summary HTTP/1.1\r\nExpect: nonsense\r\nContent-Length: 99999999" + END, "GET /v1/summary HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c" + END,
+           "PRI * HTTP/2.0" + END + "SM" + END, "GET /v1/summary HTTP/0.9" + END, "GET /v1/summary HTTP/1.0" + END, "GET /v1/summary HTTP/-1.-1" + END, "GET /v1/summary HTTP/1.99999999999" + END]
+
+
+def garbage(tap, h):
+    for which in ("control", "observe", "metrics"):
+        for raw in GARBAGE:
+            status, _ = ask(h, raw, which)
+            good = status is None or 100 <= status < 600
+            if which == "control" or not good:
+                tap.ok(good, "%s: %.70r: %s" % (which, raw, status))
+    tap.equal(get(h, "/v1/summary")[0], 200, "it still answers")
+    h.check_up("garbage")
+    dice = random.Random(int(os.environ.get("SEED", "1")))
+    good = b"GET /v1/messages?binding=acme&limit=3 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    for _ in range(300):  # one request with some bytes changed, cut or doubled
+        raw = bytearray(good)
+        for _ in range(dice.randrange(1, 6)):
+            at = dice.randrange(len(raw))
+            what = dice.randrange(3)
+            if what == 0:
+                raw[at] = dice.randrange(256)
+            elif what == 1:
+                del raw[at]
+            else:
+                raw[at:at] = raw[at:at + dice.randrange(20)]
+        ask(h, bytes(raw), dice.choice(("control", "observe", "metrics")))
+    tap.equal(get(h, "/v1/summary")[0], 200, "and after 300 requests with wrong bytes")
+    h.check_up("wrong bytes")
+
+
+def manners(tap, h):
+    """Clients that idle, stall, pipeline or go in the middle of everything."""
+    idle = [connect(h, ("control", "observe", "metrics")[i % 3]) for i in range(200)]
+    for i, s in enumerate(idle):
+        s.sendall((b"", b"GET /v1/summ", b"GET /v1/messages HTTP/1.1\r\nHost: x\r\n", b"POST /v1/reload HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc")[i % 4])
+    tap.equal(get(h, "/v1/summary")[0], 200, "beside 200 idle connections it answers")
+    tap.equal(h.rig.bindpost("summary", check=False).returncode, 0, "and so does the command")
+    h.check_up("200 idle control connections")
+    for s in idle:
+        s.close()
+    request = b"GET /v1/queues HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(h) as s:
+        s.sendall(request * 20)
+        s.settimeout(10)
+        raw = b""
+        try:
+            while raw.count(b"HTTP/1.1 200") < 20:
+                more = s.recv(65536)
+                if not more:
+                    break
+                raw += more
+        except socket.timeout:
+            pass
+        tap.equal(raw.count(b"HTTP/1.1 200"), 20, "20 requests in one packet get 20 answers")
+    with connect(h) as s:
+        for i in range(len(request)):
+            s.sendall(request[i:i + 1])
+        tap.ok(read_all(s).startswith(b"HTTP/1.1 200"), "byte by byte")
+    # mail that waits, so that answers have some size: its MX host does not take it
+    h.rig.mx_option("mx1.example", "mail=451 4.3.0 not now")
+    for i in range(40):
+        with h.client(h.unix) as c:
+            names = ["w%d_%d_%s@d1.example" % (i, j, "x" * 40) for j in range(20)]
+            c.mail("a@b.example", *names)
+            c.data(dotted(received(names[0])), 20)
+    wait_for("them to be there", lambda: len(json.loads(get(h, "/v1/messages")[1])["items"]) >= 40)
+    for i in range(200):  # gone right after asking, or in the middle of the answer
+        s = connect(h, ("control", "observe")[i % 2])
+        s.sendall(request.replace(b"queues", b"messages") * (1 + i % 3))
+        if i % 4 == 1:
+            s.recv(100)
+        if i % 4 == 2:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        if i % 4 == 3:
+            s.shutdown(socket.SHUT_RD)
+        s.close()
+    slow = [connect(h) for _ in range(20)]
+    for s in slow:  # reads nothing of thousands of answers
+        s.setblocking(False)
+        try:
+            while True:
+                s.send(request.replace(b"queues", b"messages") * 100)
+        except BlockingIOError:
+            pass
+    tap.equal(get(h, "/v1/summary")[0], 200, "beside clients that ask for thousands of answers and read none it answers")
+    h.check_up("rude control clients")
+    for s in slow:
+        s.close()
+    pages, cursor, seen = 0, None, []
+    while pages < 100:
+        rows = json.loads(get(h, "/v1/messages?limit=7" + ("&cursor=%s" % cursor if cursor is not None else ""))[1])
+        seen += [r["id"] for r in rows["items"]]
+        pages, cursor = pages + 1, rows["next"]
+        tap.ok(len(rows["items"]) <= 7, "a page of at most 7") if len(rows["items"]) > 7 else None
+        if cursor is None:
+            break
+    tap.equal((len(seen), len(set(seen))), (40, 40), "pages of 7 show each of the 40 messages once (%d pages)" % pages)
+    one = json.loads(get(h, "/v1/messages/" + seen[0])[1])
+    tap.equal(one.get("id"), seen[0], "and each by its id")
+    h.rig.mx_option("mx1.example", None)
+    wait_for("them to leave", lambda: json.loads(get(h, "/v1/messages")[1])["items"] == [], 30)
+    tap.ok(True, "all of it leaves when the host takes it")
+    h.check_up("all of that")
+
+
+def body(tap, h):
+    began = time.monotonic()
+    for group in (answers, garbage, manners):
+        group(tap, h)
+        if os.environ.get("TIMES"):
+            print("# %s: %.1f s" % (group.__name__, time.monotonic() - began))
+
+
+def policy(rig):
+    return standard_policy(rig, **{"global": {"max_retry_interval": "2s"}})
+
+
+hostile(body, policy=policy, process=lambda rig: {"control": {"observe": "unix:%s?mode=0600" % rig.sock("observe.sock")}})
