@@ -284,6 +284,17 @@ static void make_handoffs(struct daemon *d, const struct daemon_sockets *s)
 
 /* --- control ------------------------------------------------------------------------------------------------- */
 
+static void jw_hand_overs(struct json_out *j, const char *key, struct loop *loop)
+{
+	struct loop_stats stats = loop_stats(loop);
+
+	jw_object(j, key);
+	jw_uint(j, "mail", stats.mail);
+	jw_uint(j, "own_mail", stats.own_mail);
+	jw_uint(j, "wakes", stats.wakes);
+	jw_end_object(j);
+}
+
 static void status_json(void *ctx, struct str *out)
 {
 	struct daemon *d = ctx;
@@ -304,6 +315,12 @@ static void status_json(void *ctx, struct str *out)
 	jw_uint(&j, "spool", loop_cpu_us(d->spool_role.loop));
 	jw_uint(&j, "disk", workers_cpu_us(d->disk));
 	jw_uint(&j, "control", loop_cpu_us(d->control_role.loop));
+	jw_end_object(&j);
+	jw_object(&j, "hand_overs");
+	jw_hand_overs(&j, "queue", d->queue_role.loop);
+	jw_hand_overs(&j, "spool", d->spool_role.loop);
+	for (unsigned i = 0; i < d->n_net_threads; i++)
+		jw_hand_overs(&j, loop_name(d->net_loops[i]), d->net_loops[i]);
 	jw_end_object(&j);
 	jw_end_object(&j);
 	str_add_char(out, '\n');

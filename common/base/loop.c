@@ -59,16 +59,20 @@ struct loop {
 	size_t n_mail_out;
 	struct hook *hooks;
 	size_t n_hooks;
+	struct {
+		_Atomic uint64_t mail, own_mail, wakes; /* written by the loop's thread alone */
+	} stats;
 };
 
 static _Thread_local struct loop *current;
 
 static void on_wake(evutil_socket_t fd, short what, void *ctx)
 {
+	struct loop *loop = ctx;
 	uint64_t count;
 
 	(void)what;
-	(void)ctx;
+	loop->stats.wakes++;
 	/* Only lowers the flag; what came is taken after all descriptors had their turn. */
 	while (read(fd, &count, sizeof(count)) < 0 && errno == EINTR)
 		;
@@ -188,6 +192,15 @@ uint64_t loop_cpu_us(struct loop *loop)
 	if (!atomic_load(&loop->cpu_running) || clock_gettime(loop->cpu_clock, &ts) != 0)
 		return done;
 	return done + (uint64_t)ts.tv_sec * SECOND_US + (uint64_t)ts.tv_nsec / 1000;
+}
+
+struct loop_stats loop_stats(struct loop *loop)
+{
+	return (struct loop_stats){
+	        .mail = atomic_load_explicit(&loop->stats.mail, memory_order_relaxed),
+	        .own_mail = atomic_load_explicit(&loop->stats.own_mail, memory_order_relaxed),
+	        .wakes = atomic_load_explicit(&loop->stats.wakes, memory_order_relaxed),
+	};
 }
 
 /* ---- mail ---- */
@@ -314,13 +327,20 @@ void loop_call(struct loop *to, void (*fn)(void *arg), void *arg)
 	sem_destroy(&call.done);
 }
 
+/* A counter that only the loop's own thread writes. */
+static void add_own(_Atomic uint64_t *count, uint64_t n)
+{
+	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
 /* Newest first becomes oldest first. */
-static struct mail *turned_round(struct mail *newest)
+static struct mail *turned_round(struct mail *newest, _Atomic uint64_t *count)
 {
 	struct mail *list = NULL, *next;
 
 	for (; newest != NULL; newest = next) {
 		next = newest->next;
+		add_own(count, 1);
 		newest->next = list;
 		list = newest;
 	}
@@ -334,7 +354,7 @@ static struct mail *inbox_take(struct loop *loop)
 	if (newest == NULL) /* spares the bus when there is nothing */
 		return NULL;
 	newest = atomic_exchange_explicit(&loop->inbox, NULL, memory_order_acq_rel);
-	return newest == &asleep ? NULL : turned_round(newest);
+	return newest == &asleep ? NULL : turned_round(newest, &loop->stats.mail);
 }
 
 static struct mail *self_take(struct loop *loop)
@@ -342,7 +362,7 @@ static struct mail *self_take(struct loop *loop)
 	struct mail *newest = loop->self.newest;
 
 	loop->self = (struct chain){0};
-	return turned_round(newest);
+	return turned_round(newest, &loop->stats.own_mail);
 }
 
 struct mail *loop_take_all_for_test(struct loop *loop)

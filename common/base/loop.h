@@ -40,6 +40,12 @@ uint64_t loop_wall_us(struct loop *); /* wall_us, read once per turn */
 /* CPU time of the thread running this loop so far, µs (t/bench, metrics); any thread */
 uint64_t loop_cpu_us(struct loop *);
 
+/* Hand-overs so far: mail taken from other threads, mail to itself, times it had to be woken for mail; any thread */
+struct loop_stats {
+	uint64_t mail, own_mail, wakes;
+};
+struct loop_stats loop_stats(struct loop *);
+
 void loop_post(struct loop *to, struct mail *);
 void loop_post_chain(struct loop *to, struct mail *first); /* several, linked by `next`, in this order */
 struct mail *loop_take_all_for_test(struct loop *);        /* tests only */

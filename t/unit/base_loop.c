@@ -300,6 +300,55 @@ static void test_mail_to_oneself(void **state)
 	str_free(&story);
 }
 
+static void set_true(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+struct caller {
+	struct mail mail;
+	struct loop *to;
+	bool called, called_before_return;
+};
+
+/* On the caller's loop: the answer has come before loop_call() returns, although this turn has not ended. */
+static void call_other(struct mail *mail)
+{
+	struct caller *c = container_of(mail, struct caller, mail);
+
+	loop_call(c->to, set_true, &c->called);
+	c->called_before_return = c->called;
+}
+
+static void *run_loop(void *arg)
+{
+	loop_run(arg);
+	return NULL;
+}
+
+static void test_call_and_count(void **state)
+{
+	struct loop *here = loop_new("here", &clock_system), *there = loop_new("there", &clock_system);
+	struct caller c = {.mail.take = call_other, .to = there};
+	struct loop_stats stats;
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, run_loop, there), 0);
+	loop_post(here, &c.mail);
+	assert_true(loop_step(here));
+	assert_true(c.called_before_return);
+	loop_stop(there);
+	pthread_join(thread, NULL);
+	stats = loop_stats(here);
+	assert_int_equal(stats.mail, 1);
+	assert_int_equal(stats.own_mail, 0);
+	stats = loop_stats(there);
+	assert_int_equal(stats.mail, 1);
+	loop_free(&here);
+	loop_free(&there);
+}
+
 static void test_take_all(void **state)
 {
 	struct loop *loop = loop_new("a", &clock_system);
@@ -713,6 +762,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_many_timers),
         cmocka_unit_test(test_mail_order),
         cmocka_unit_test(test_mail_to_oneself),
+        cmocka_unit_test(test_call_and_count),
         cmocka_unit_test(test_take_all),
         cmocka_unit_test(test_hooks),
         cmocka_unit_test(test_events_count_as_run),
