@@ -199,7 +199,8 @@ static void test_keep_running(void **state)
 {
 	static const char *const files[] = {
 	        "{ \"hostname\": \"a.example\", \"stamp\": { \"header\": \"X-A\" } }",
-	        "{\"hostname\": \"b.example\", \"stamp\": {\"header\": \"X-B\"}, \"spool\": {\"path\": \"b\"}}",
+	        ("{ \"hostname\": \"b.example\", \"stamp\": { \"header\": \"X-B\" },"
+	         " \"spool\": { \"path\": \"/b\" } }"),
 	        "{ \"hostname\": \"c.example\", \"stamp\": { \"header\": \"X-C\" } }"};
 	struct errors errors = {0};
 	struct conf *running = conf_load_text(files[0], NULL, &errors);
