@@ -300,6 +300,12 @@ static void test_mail_to_oneself(void **state)
 	str_free(&story);
 }
 
+static void *run_there(void *arg)
+{
+	loop_run(arg);
+	return NULL;
+}
+
 static void set_true(void *arg)
 {
 	*(bool *)arg = true;
@@ -320,12 +326,6 @@ static void call_other(struct mail *mail)
 	c->called_before_return = c->called;
 }
 
-static void *run_loop(void *arg)
-{
-	loop_run(arg);
-	return NULL;
-}
-
 static void test_call_and_count(void **state)
 {
 	struct loop *here = loop_new("here", &clock_system), *there = loop_new("there", &clock_system);
@@ -334,7 +334,7 @@ static void test_call_and_count(void **state)
 	pthread_t thread;
 
 	(void)state;
-	assert_int_equal(pthread_create(&thread, NULL, run_loop, there), 0);
+	assert_int_equal(pthread_create(&thread, NULL, run_there, there), 0);
 	loop_post(here, &c.mail);
 	assert_true(loop_step(here));
 	assert_true(c.called_before_return);
