@@ -21,7 +21,7 @@
 #include "spool/spool_int.h"
 
 #define SWEEP_SLOTS ((size_t)16 * 1024) /* well under a millisecond */
-#define FETCH_BYTES ((size_t)1024 * 1024)
+#define FETCH_BYTES ((size_t)COPIES_BYTES)
 #define PRESSED_BYTES ((uint64_t)512 * 1024) /* of new mail for each fetch, when room is short */
 #define PAUSE_US (60 * SECOND_US)            /* after a read error */
 #define LOG_EXTRA 3u /* segments the log may have beyond 2 x live; the stock has the rest of the 8 */
@@ -70,6 +70,7 @@ struct cleaner {
 	bool again_posted;
 	uint64_t not_before_us;
 	uint64_t new_bytes; /* of mail stored since the last fetch */
+	uint64_t copied;    /* bytes, since anything else was written */
 };
 
 static void step(struct cleaner *);
@@ -208,6 +209,7 @@ struct copy *clean_next(struct spool *s, const struct copy *after)
 void clean_copied(struct spool *s, struct copy *copy)
 {
 	metric_add(s->m.copied, version_bytes(&copy->version));
+	s->cleaner->copied += version_bytes(&copy->version);
 	ready_remove(s->cleaner, copy_of(copy));
 }
 
@@ -451,6 +453,15 @@ static void sweep_more(struct cleaner *cl)
 
 #define NO_GAIN UINT64_MAX
 
+/* Of a segment's bytes, those that copies will surely fill: not heads, ends of blocks, and the room too short for the
+ * next record at its end. */
+static uint64_t usable(const struct spool *s)
+{
+	uint64_t size = s->cfg.segment_size, batches = 2 + size / COPIES_BYTES;
+
+	return size - (SEGMENT_HEADS + batches) * DISK_BLOCK - s->record_max / 2;
+}
+
 /* What has to be copied, from the oldest on, until a segment is won. */
 static uint64_t need(const struct spool *s)
 {
@@ -463,7 +474,7 @@ static uint64_t need(const struct spool *s)
 			continue;
 		copied += seg->live;
 		freed += seg->size;
-		if (freed >= copied + s->cfg.segment_size)
+		if (freed >= copied * s->cfg.segment_size / usable(s) + s->cfg.segment_size)
 			return copied;
 	}
 	return NO_GAIN;
@@ -472,21 +483,28 @@ static uint64_t need(const struct spool *s)
 static uint64_t slack(const struct spool *s)
 {
 	uint64_t may = 2 * s->live_bytes + (uint64_t)LOG_EXTRA * s->cfg.segment_size;
-	uint64_t has = (uint64_t)segment_count(s) * s->cfg.segment_size;
+	/* those in front of the oldest needed are as good as gone */
+	uint64_t n = s->segments.first + s->segments.n - segment_oldest_needed(s),
+	         has = n * s->cfg.segment_size;
 
 	return may > has ? may - has : 0;
 }
 
-static bool wanted(const struct spool *s)
+static bool wanted(struct cleaner *cl)
 {
+	const struct spool *s = cl->spool;
 	uint64_t n = need(s), left = slack(s);
 
-	if (n == NO_GAIN)
+	/* all that lives has been round once, and nobody has written since: there is nothing to be won */
+	if (n == NO_GAIN || cl->copied > s->live_bytes + 2 * s->cfg.segment_size)
 		return false;
 	if (left < n / 2 + s->cfg.segment_size)
 		return true;
-	/* a full disk: what can be won without new space is won */
-	return (s->low_space || s->stock.no_space) && s->stock.n + s->stock.coming < STOCK_WANTED;
+	/* On a full disk what can be won without new space is won; a segment a second, should the guess be wrong. */
+	if ((!s->low_space && !s->stock.no_space) || s->stock.n + s->stock.coming >= STOCK_WANTED)
+		return false;
+	cl->not_before_us = loop_now_us(s->loop) + SECOND_US;
+	return true;
 }
 
 uint64_t clean_allows(const struct spool *s)
@@ -502,9 +520,10 @@ uint64_t clean_allows(const struct spool *s)
 	return cl->new_bytes < PRESSED_BYTES ? PRESSED_BYTES - cl->new_bytes : 0;
 }
 
-void clean_new_mail(struct spool *s, uint64_t bytes)
+void clean_written(struct spool *s, uint64_t bytes_of_mail)
 {
-	s->cleaner->new_bytes += bytes;
+	s->cleaner->new_bytes += bytes_of_mail;
+	s->cleaner->copied = 0;
 }
 
 static void begin(struct cleaner *cl)
@@ -512,7 +531,7 @@ static void begin(struct cleaner *cl)
 	struct spool *s = cl->spool;
 	struct segment *oldest = segment_get(s, segment_oldest_needed(s));
 
-	if (oldest == NULL || oldest == s->current || loop_now_us(s->loop) < cl->not_before_us || !wanted(s))
+	if (oldest == NULL || oldest == s->current || loop_now_us(s->loop) < cl->not_before_us || !wanted(cl))
 		return;
 	cl->phase = CLEAN_SWEEP;
 	cl->segment = oldest->number;

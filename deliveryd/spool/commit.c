@@ -25,7 +25,6 @@
 
 #define RESULTS_DELAY_US 5000
 #define RESULTS_BYTES ((size_t)64 * 1024)
-#define COPIES_BYTES (1024u * 1024u)
 
 /* ---- answers ---- */
 
@@ -361,7 +360,7 @@ static void apply_add(struct spool *s, const struct taken *t)
 	if (!apply_version(s, &add->version, &add->held, t->last))
 		return;
 	add->held = 0;
-	clean_new_mail(s, version_bytes(&add->version));
+	clean_written(s, version_bytes(&add->version));
 	metric_add(s->m.messages, 1);
 	if (add->request->results == NULL || add->request->results->bytes.len == 0)
 		add_finish(s, SPOOL_STORED);
@@ -382,6 +381,7 @@ static void apply_plain_results(struct spool *s, const struct taken *t)
 	struct spool_results *r = t->item;
 
 	apply_results(s, r, t);
+	clean_written(s, 0);
 	r->written = t->to;
 	s->results_bytes -= t->to - t->from;
 	if (t->last)

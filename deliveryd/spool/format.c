@@ -10,7 +10,7 @@
 
 #define SEGMENT_MAGIC 0x47535042u /* "BPSG" */
 #define BATCH_MAGIC 0x54425042u   /* "BPBT" */
-#define SEGMENT_HEAD_BYTES 64u
+#define SEGMENT_HEAD_BYTES 80u
 
 /* magic u32, crc u32, version u32: these stay where they are whatever the version */
 void segment_head_write(uint8_t block[4096], const struct segment_head *h)
@@ -25,6 +25,8 @@ void segment_head_write(uint8_t block[4096], const struct segment_head *h)
 	put_u64(block + 40, h->first_sequence);
 	put_u64(block + 48, h->oldest);
 	put_u64(block + 56, h->highest_id);
+	put_u64(block + 64, h->replaces);
+	put_u64(block + 72, h->replaces_until);
 	put_u32(block + 4, crc32c(0, block + 8, SEGMENT_HEAD_BYTES - 8));
 }
 
@@ -41,6 +43,8 @@ enum head_check segment_head_read(const uint8_t *p, size_t n, struct segment_hea
 	h->first_sequence = get_u64(p + 40);
 	h->oldest = get_u64(p + 48);
 	h->highest_id = get_u64(p + 56);
+	h->replaces = get_u64(p + 64);
+	h->replaces_until = get_u64(p + 72);
 	return h->version > FORMAT_VERSION ? HEAD_NEWER : HEAD_OK;
 }
 

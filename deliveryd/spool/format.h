@@ -30,6 +30,11 @@ struct segment_head {
 	uint64_t first_sequence; /* of its first batch */
 	uint64_t oldest;         /* segment still needed when it was begun */
 	uint64_t highest_id;     /* given when it was begun */
+	/*
+	 * A start on a full disk writes the last segment anew and goes on behind it: the number of that one, and the
+	 * sequence up to which this one must have come before it stands in its place. 0 = none.
+	 */
+	uint64_t replaces, replaces_until;
 };
 void segment_head_write(uint8_t block[4096], const struct segment_head *); /* fills the block */
 enum head_check { HEAD_OK, HEAD_BAD, HEAD_NEWER };

@@ -229,6 +229,37 @@ void index_remove(struct index *ix, struct index_entry *e)
 	slot_clear(ix, e);
 }
 
+static void renumber(struct index *ix, struct where *place, uint32_t from, uint32_t to)
+{
+	struct where there = *place;
+
+	if (place->segment != from)
+		return;
+	there.segment = to;
+	replace(ix, place, &there);
+}
+
+void index_renumber(struct index *ix, uint32_t from, uint32_t to)
+{
+	for (size_t i = 0; i < ix->n_slots; i++) {
+		struct index_entry *e = &ix->slots[i];
+
+		if (e->id == 0)
+			continue;
+		renumber(ix, &e->at, from, to);
+		if (!e->has_extra) {
+			renumber(ix, &e->state, from, to);
+			continue;
+		}
+		for (uint32_t k = 0; k < e->extra->n_more; k++)
+			renumber(ix, &e->extra->more[k], from, to);
+		for (uint32_t k = 0; k < e->extra->n_deliveries; k++) {
+			renumber(ix, &e->extra->d[k].state, from, to);
+			renumber(ix, &e->extra->d[k].move, from, to);
+		}
+	}
+}
+
 uint32_t index_deliveries(const struct index_entry *e)
 {
 	return e->has_extra ? e->extra->n_deliveries : 1;

@@ -72,6 +72,9 @@ bool index_done(struct index *, struct index_entry *, uint32_t delivery);
 bool index_is_done(const struct index_entry *, uint32_t delivery);
 void index_remove(struct index *, struct index_entry *);
 
+/* All places in one segment are now in another, at the same offsets. live() hears of both. */
+void index_renumber(struct index *, uint32_t from, uint32_t to);
+
 uint32_t index_deliveries(const struct index_entry *);
 uint64_t index_body_file(const struct index_entry *);
 uint32_t index_more(const struct index_entry *, const struct where **more);

@@ -123,6 +123,12 @@ void segment_drop(struct spool *s, struct segment *seg)
 	memmove(list->list, list->list + gone, list->n * sizeof(struct segment *));
 }
 
+void segments_trim(struct spool *s)
+{
+	while (s->segments.n > 0 && s->segments.list[s->segments.n - 1] == NULL)
+		s->segments.n--;
+}
+
 void segments_free(struct spool *s)
 {
 	for (size_t i = 0; i < s->segments.n; i++)
@@ -153,29 +159,17 @@ static uint64_t next_number(const struct spool *s)
 	return next > s->number_floor ? next : s->number_floor;
 }
 
-enum roll segment_roll(struct spool *s, unsigned leave, struct error *err)
+static enum roll take_spare(struct spool *s, const char *name, unsigned leave, struct error *err)
 {
-	char from[FORMAT_NAME_SIZE], to[FORMAT_NAME_SIZE];
-	struct segment_head head = {
-	        .version = FORMAT_VERSION,
-	        .record_max = s->record_max,
-	        .size = s->cfg.segment_size,
-	        .number = next_number(s),
-	        .nonce = rnd_u64(s->cfg.rnd),
-	        .first_sequence = s->sequence,
-	        .highest_id = atomic_load(&s->last_id),
-	};
-	struct segment *before = s->current;
-	int fd;
+	char from[FORMAT_NAME_SIZE];
 
 	if (s->stock.n <= leave)
 		return ROLL_NO_SPARE;
 	(void)format_name(from, FILE_SPARE, s->stock.spares[s->stock.n - 1]);
-	(void)format_name(to, FILE_SEGMENT, head.number);
-	if (s->io->rename(s->io, s->dir, from, to) < 0) {
+	if (s->io->rename(s->io, s->dir, from, name) < 0) {
 		if (disk_errno_is_space(errno))
 			return ROLL_NO_SPARE;
-		error_sys(err, "%s/%s: rename to %s", s->path, from, to);
+		error_sys(err, "%s/%s: rename to %s", s->path, from, name);
 		return ROLL_FATAL;
 	}
 	s->stock.n--;
@@ -183,22 +177,61 @@ enum roll segment_roll(struct spool *s, unsigned leave, struct error *err)
 		error_sys(err, "%s: fsync", s->path);
 		return ROLL_FATAL;
 	}
-	fd = s->io->open(s->io, s->dir, to, O_RDWR, 0);
+	return ROLL_OK;
+}
+
+static enum roll roll(struct spool *s, struct segment_head *head, unsigned leave, struct error *err)
+{
+	char name[FORMAT_NAME_SIZE];
+	enum roll result;
+	int fd;
+
+	head->version = FORMAT_VERSION;
+	head->record_max = s->record_max;
+	head->size = s->cfg.segment_size;
+	head->number = next_number(s);
+	head->nonce = rnd_u64(s->cfg.rnd);
+	head->highest_id = atomic_load(&s->last_id);
+	(void)format_name(name, FILE_SEGMENT, head->number);
+	result = take_spare(s, name, leave, err);
+	if (result != ROLL_OK)
+		return result;
+	fd = s->io->open(s->io, s->dir, name, O_RDWR, 0);
 	if (fd < 0) {
-		error_sys(err, "%s/%s: open", s->path, to);
+		error_sys(err, "%s/%s: open", s->path, name);
 		return ROLL_FATAL;
 	}
 	s->current = NULL; /* nothing need live in the one before for it to be left behind */
-	head.oldest = segment_oldest_needed(s);
-	if (head.oldest > head.number)
-		head.oldest = head.number;
-	s->current = segment_add(s, &head, fd);
-	if (!head_write(s, fd, &head)) {
-		error_sys(err, "%s/%s: writing its head", s->path, to);
+	head->oldest = segment_oldest_needed(s);
+	if (head->oldest > head->number)
+		head->oldest = head->number;
+	s->current = segment_add(s, head, fd);
+	if (!head_write(s, fd, head)) {
+		error_sys(err, "%s/%s: writing its head", s->path, name);
 		return ROLL_FATAL;
 	}
-	s->oldest_stated = head.oldest;
-	if (before != NULL)
-		idx_seal(s, before);
+	s->oldest_stated = head->oldest;
 	return ROLL_OK;
+}
+
+enum roll segment_roll(struct spool *s, unsigned leave, struct error *err)
+{
+	struct segment_head head = {.first_sequence = s->sequence};
+	struct segment *before = s->current;
+	enum roll result = roll(s, &head, leave, err);
+
+	if (result == ROLL_OK && before != NULL)
+		idx_seal(s, before);
+	return result;
+}
+
+enum roll segment_roll_replacing(struct spool *s, const struct segment *last, struct error *err)
+{
+	struct segment_head head = {
+	        .first_sequence = last->first_sequence,
+	        .replaces = last->number,
+	        .replaces_until = last->next_sequence,
+	};
+
+	return roll(s, &head, 0, err);
 }

@@ -138,6 +138,8 @@ void segment_live(void *spool, const struct where *, bool more); /* index.live *
 void segment_drop(struct spool *, struct segment *);             /* out of the list; closes and frees it */
 enum roll { ROLL_OK, ROLL_NO_SPARE, ROLL_FATAL };
 enum roll segment_roll(struct spool *, unsigned leave, struct error *); /* takes a spare, leaving so many */
+enum roll segment_roll_replacing(struct spool *, const struct segment *last, struct error *);
+void segments_trim(struct spool *); /* holes at the new end go: at start only */
 void segments_free(struct spool *);
 static inline bool where_equal(const struct where *a, const struct where *b)
 {
@@ -161,6 +163,7 @@ void commit_again(struct spool *);                     /* another turn */
 bool commit_statement(struct spool *); /* a batch that only states the oldest segment needed */
 
 /* ---- clean.c ---- */
+#define COPIES_BYTES (1024u * 1024u) /* in a batch, about: no 250 waits long for them */
 struct copy { /* a message on its way to the front, or settings */
 	struct version version;
 	uint16_t held;
@@ -176,7 +179,7 @@ void clean_copied(struct spool *, struct copy *); /* its sync succeeded, the ind
 struct spool_results *clean_settings(struct spool *);
 /* Bytes of new mail that may go into a batch now. */
 uint64_t clean_allows(const struct spool *);
-void clean_new_mail(struct spool *, uint64_t bytes);
+void clean_written(struct spool *, uint64_t bytes_of_mail);
 
 /* ---- results.c ---- */
 void results_apply(struct spool *, const uint8_t *bytes, size_t n, uint32_t segment, uint32_t offset);

@@ -22,29 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-#include "spool/replay.h"
-#include "spool/scan.h"
-#include "spool/spool_int.h"
-#include "spool/start.h"
-
-struct start_file {
-	uint64_t number;
-	enum file_kind kind;
-	struct segment_head head; /* FILE_SEGMENT */
-	enum head_check check;
-	bool damaged; /* its head was lost */
-};
-
-struct start {
-	struct spool *spool;
-	struct start_file *files; /* owns; by kind, then number */
-	size_t n, size;
-	struct replay *replay;
-	uint32_t reading; /* number of the segment being replayed */
-	uint64_t highest_id;
-	size_t last; /* of files: the last segment with a valid head */
-	bool has_last;
-};
+#include "spool/start_int.h"
 
 static void each_file(void *ctx, const char *name)
 {
@@ -83,7 +61,7 @@ static int open_segment(struct spool *s, uint64_t number, int flags, struct erro
 }
 
 /* EIO is not damage: nothing may be freed or set aside on its account. */
-static bool read_failed(const struct spool *s, uint64_t number, uint64_t offset, struct error *err)
+bool start_read_failed(const struct spool *s, uint64_t number, uint64_t offset, struct error *err)
 {
 	char name[FORMAT_NAME_SIZE];
 
@@ -111,12 +89,12 @@ static bool read_head(struct spool *s, struct start_file *f, struct error *err)
 		return false;
 	f->check = HEAD_BAD;
 	if (s->io->size(s->io, fd, &size) < 0)
-		ok = read_failed(s, f->number, 0, err);
+		ok = start_read_failed(s, f->number, 0, err);
 	for (unsigned copy = 0; ok && copy < SEGMENT_HEADS && f->check == HEAD_BAD; copy++) {
 		ssize_t got = disk_read_full(s->io, fd, block, sizeof(block), copy * DISK_BLOCK);
 
 		if (got < 0)
-			ok = read_failed(s, f->number, copy * DISK_BLOCK, err);
+			ok = start_read_failed(s, f->number, copy * DISK_BLOCK, err);
 		else
 			f->check = segment_head_read(block, (size_t)got, &f->head);
 		if (f->check == HEAD_OK && !head_plausible(f, size))
@@ -169,7 +147,7 @@ void start_free(struct start **start_ptr)
 
 /* ---- segments ---- */
 
-static uint8_t *read_image(struct spool *s, int fd, const struct start_file *f, size_t *n, struct error *err)
+uint8_t *start_read_image(struct spool *s, int fd, const struct start_file *f, size_t *n, struct error *err)
 {
 	const size_t piece = 1024 * 1024;
 	uint8_t *image = mem_alloc(f->head.size);
@@ -180,7 +158,7 @@ static uint8_t *read_image(struct spool *s, int fd, const struct start_file *f, 
 		ssize_t got = disk_read_full(s->io, fd, image + done, wanted, done);
 
 		if (got < 0) {
-			(void)read_failed(s, f->number, done, err);
+			(void)start_read_failed(s, f->number, done, err);
 			mem_free(&image);
 			return NULL;
 		}
@@ -221,7 +199,7 @@ static bool replay_image(
 {
 	struct spool *s = st->spool;
 	struct scan scan = {.head = &f->head, .stop_sequence = stop, .record = found_record, .ctx = st};
-	uint8_t *image = read_image(s, seg->fd, f, &scan.n, err);
+	uint8_t *image = start_read_image(s, seg->fd, f, &scan.n, err);
 
 	if (image == NULL)
 		return false;
@@ -326,7 +304,7 @@ static bool secure_last(struct start *st, uint64_t *oldest, struct error *err)
 	const struct start_file *f = &st->files[st->last];
 	struct scan scan = {.head = &f->head, .stop_sequence = UINT64_MAX};
 	int fd = open_segment(s, f->number, O_RDWR, err);
-	uint8_t *image = fd < 0 ? NULL : read_image(s, fd, f, &scan.n, err);
+	uint8_t *image = fd < 0 ? NULL : start_read_image(s, fd, f, &scan.n, err);
 	bool ok = image != NULL;
 
 	if (ok) {
@@ -360,7 +338,7 @@ static bool unborn(struct spool *s, const struct start_file *f, bool *yes, struc
 			*yes = false;
 	}
 	(void)s->io->close(s->io, fd);
-	return got >= 0 || read_failed(s, f->number, 0, err);
+	return got >= 0 || start_read_failed(s, f->number, 0, err);
 }
 
 static bool set_aside(struct spool *s, const struct start_file *f, struct error *err)
@@ -398,227 +376,22 @@ static bool settle_head(struct start *st, struct start_file *f, bool highest, st
 	}
 	if (highest && !unborn(s, f, &is_unborn, err))
 		return false;
-	f->kind = FILE_OTHER;
+	f->kind = is_unborn ? FILE_OTHER : FILE_DAMAGED;
 	return is_unborn ? start_give_back(s, f->number, err) : set_aside(s, f, err);
 }
 
-/* ---- dead segments, spares ---- */
-
-static bool file_size_is(struct spool *s, const char *name, uint64_t wanted)
-{
-	int fd = s->io->open(s->io, s->dir, name, O_RDONLY, 0);
-	uint64_t size = 0;
-	bool is = fd >= 0 && s->io->size(s->io, fd, &size) == 0 && size == wanted;
-
-	if (fd >= 0)
-		(void)s->io->close(s->io, fd);
-	return is;
-}
-
-static bool unlink_file(struct spool *s, const char *name, struct error *err)
-{
-	if (s->io->unlink(s->io, s->dir, name) < 0 && errno != ENOENT)
-		return error_sys(err, "%s/%s: unlink", s->path, name);
-	return true;
-}
-
-/* A file that nobody needs: to the stock, if it fits there. */
-static bool give_back_file(struct spool *s, const char *name, bool may_reuse, struct error *err)
-{
-	char spare[FORMAT_NAME_SIZE];
-
-	if (!may_reuse || s->stock.n >= STOCK_WANTED || !file_size_is(s, name, s->cfg.segment_size))
-		return unlink_file(s, name, err);
-	(void)format_name(spare, FILE_SPARE, s->stock.next_name);
-	if (s->io->rename(s->io, s->dir, name, spare) < 0)
-		return error_sys(err, "%s/%s: rename to %s", s->path, name, spare);
-	stock_add(s, s->stock.next_name);
-	return true;
-}
-
-bool start_give_back(struct spool *s, uint64_t number, struct error *err)
-{
-	char name[FORMAT_NAME_SIZE], aside[FORMAT_NAME_SIZE];
-	int fd;
-	bool linked;
-
-	if (!unlink_file(s, format_name(name, FILE_IDX, number), err))
-		return false;
-	/* what was set aside is the same file */
-	fd = s->io->open(s->io, s->dir, format_name(aside, FILE_DAMAGED, number), O_RDONLY, 0);
-	linked = fd >= 0;
-	if (linked)
-		(void)s->io->close(s->io, fd);
-	return give_back_file(s, format_name(name, FILE_SEGMENT, number), !linked, err);
-}
-
-static bool collect_stock(struct start *st, struct error *err)
-{
-	struct spool *s = st->spool;
-	char name[FORMAT_NAME_SIZE];
-
-	for (size_t i = 0; i < st->n; i++) {
-		const struct start_file *f = &st->files[i];
-
-		if (f->kind != FILE_SPARE && f->kind != FILE_NEW)
-			continue;
-		if (f->number >= s->stock.next_name)
-			s->stock.next_name = f->number + 1;
-		(void)format_name(name, f->kind, f->number);
-		if (f->kind == FILE_SPARE && s->stock.n < STOCK_WANTED &&
-		        file_size_is(s, name, s->cfg.segment_size))
-			stock_add(s, f->number);
-		else if (!unlink_file(s, name, err))
-			return false;
-	}
-	return true;
-}
-
-/* From the old end, each gone for good before the next goes: what ends mail must not vanish before the mail. */
-static bool give_back_dead(struct start *st, struct error *err)
-{
-	struct spool *s = st->spool;
-	struct segment *seg;
-
-	while (s->stock.n == 0 && (seg = segment_oldest(s)) != NULL && seg->live == 0 &&
-	        seg->number != st->files[st->last].number) {
-		uint64_t number = seg->number;
-
-		segment_drop(s, seg);
-		if (!start_give_back(s, number, err))
-			return false;
-		if (s->io->sync_dir(s->io, s->dir) < 0)
-			return error_sys(err, "%s: fsync", s->path);
-	}
-	return true;
-}
-
-/* ---- the new segment ---- */
-
-static bool make_one(struct spool *s, struct error *err)
-{
-	int error_number;
-
-	if (stock_make(s, s->stock.next_name, err, &error_number)) {
-		stock_add(s, s->stock.next_name);
-		return true;
-	}
-	s->stock.next_name++;
-	s->stock.no_space = disk_errno_is_space(error_number);
-	return s->stock.no_space;
-}
-
-static bool continue_last(struct start *st, struct error *err)
-{
-	struct spool *s = st->spool;
-	struct segment *seg = segment_get(s, st->files[st->last].number);
-	uint64_t torn = seg->size - seg->end;
-	char name[FORMAT_NAME_SIZE];
-	struct iovec iov;
-	bool ok;
-
-	if (torn > s->batch_max)
-		torn = s->batch_max;
-	iov.iov_base = mem_zalloc(torn);
-	iov.iov_len = torn;
-	void *zeros = iov.iov_base;
-	ok = torn == 0 ||
-	     (disk_write_all(s->io, seg->fd, &iov, 1, seg->end) && s->io->datasync(s->io, seg->fd) == 0);
-	mem_free(&zeros);
-	if (!ok)
-		return error_sys(err, "%s: segment %" PRIu64, s->path, seg->number);
-	seg->idx_complete = false;
-	(void)s->io->unlink(s->io, s->dir, format_name(name, FILE_IDX, seg->number));
-	s->current = seg;
-	log_warning("spool: %s: the disk is full: going on in the last segment", s->path);
-	return true;
-}
-
-static bool open_new(struct start *st, struct error *err)
-{
-	struct spool *s = st->spool;
-
-	if (st->has_last && !give_back_dead(st, err))
-		return false;
-	if (s->stock.n == 0 && !make_one(s, err))
-		return false;
-	switch (segment_roll(s, 0, err)) {
-	case ROLL_OK:
-		return true;
-	case ROLL_FATAL:
-		return false;
-	case ROLL_NO_SPARE:
-		break;
-	}
-	return st->has_last && continue_last(st, err); /* else err is of make_one() */
-}
-
-/* ---- sweeping ---- */
-
-static bool sweep_idx(struct start *st, struct error *err)
-{
-	char name[FORMAT_NAME_SIZE];
-
-	for (size_t i = 0; i < st->n; i++)
-		if (st->files[i].kind == FILE_IDX && segment_get(st->spool, st->files[i].number) == NULL &&
-		        !unlink_file(st->spool, format_name(name, FILE_IDX, st->files[i].number), err))
-			return false;
-	return true;
-}
-
-struct body_sweep {
-	const uint64_t *named;
-	size_t n_named;
-	uint64_t *unnamed; /* owns */
-	size_t n_unnamed, found;
-};
-
-static int by_number(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
-static void each_body(void *ctx, const char *name)
-{
-	struct body_sweep *sweep = ctx;
-	uint64_t number;
-
-	if (format_name_parse(name, &number) != FILE_BODY)
-		return;
-	if (sweep->n_named > 0 &&
-	        bsearch(&number, sweep->named, sweep->n_named, sizeof(number), by_number) != NULL) {
-		sweep->found++;
-		return;
-	}
-	sweep->unnamed = mem_array(sweep->unnamed, sweep->n_unnamed + 1, sizeof(*sweep->unnamed));
-	sweep->unnamed[sweep->n_unnamed++] = number;
-}
-
-static bool sweep_bodies(struct spool *s, uint64_t *named, size_t n, struct error *err)
-{
-	struct body_sweep sweep = {.named = named, .n_named = n};
-	char name[FORMAT_NAME_SIZE];
-	bool ok = true;
-
-	if (n > 0)
-		qsort(named, n, sizeof(*named), by_number);
-	if (s->io->list(s->io, s->bodies_dir, each_body, &sweep) < 0)
-		ok = error_sys(err, "%s/bodies: reading the folder", s->path);
-	for (size_t i = 0; ok && i < sweep.n_unnamed; i++) {
-		(void)format_name(name, FILE_BODY, sweep.unnamed[i]);
-		if (s->io->unlink(s->io, s->bodies_dir, name) < 0 && errno != ENOENT)
-			ok = error_sys(err, "%s/bodies/%s: unlink", s->path, name);
-	}
-	if (ok && sweep.found < n)
-		log_error("spool: %s/bodies: %zu files that messages name are missing", s->path,
-		        n - sweep.found);
-	mem_free(&sweep.unnamed);
-	return ok;
-}
-
 /* ---- all of it ---- */
+
+static void find_last(struct start *st)
+{
+	st->has_last = false;
+	for (size_t i = 0; i < st->n; i++) {
+		if (st->files[i].kind == FILE_SEGMENT) {
+			st->last = i;
+			st->has_last = true;
+		}
+	}
+}
 
 static bool settle_heads(struct start *st, struct error *err)
 {
@@ -633,13 +406,96 @@ static bool settle_heads(struct start *st, struct error *err)
 		if (f->kind == FILE_SEGMENT && f->check == HEAD_BAD && !settle_head(st, f, i == highest, err))
 			return false;
 	}
-	for (size_t i = 0; i < st->n; i++) {
-		if (st->files[i].kind == FILE_SEGMENT) {
-			st->last = i;
-			st->has_last = true;
-		}
-	}
+	find_last(st);
 	return true;
+}
+
+/* ---- segments written anew ---- */
+
+static struct start_file *file_of(struct start *st, uint64_t number)
+{
+	for (size_t i = 0; i < st->n; i++)
+		if (st->files[i].kind == FILE_SEGMENT && st->files[i].number == number)
+			return &st->files[i];
+	return NULL;
+}
+
+/* Has the last segment, which replaces another, come as far as that one? */
+static bool is_complete(struct spool *s, const struct start_file *f, bool *yes, struct error *err)
+{
+	struct scan scan = {.head = &f->head, .stop_sequence = UINT64_MAX};
+	int fd = open_segment(s, f->number, O_RDONLY, err);
+	uint8_t *image = fd < 0 ? NULL : start_read_image(s, fd, f, &scan.n, err);
+
+	if (image != NULL) {
+		scan.image = image;
+		scan_segment(&scan);
+		*yes = scan.damaged == 0 && scan.next_sequence >= f->head.replaces_until;
+	}
+	if (fd >= 0)
+		(void)s->io->close(s->io, fd);
+	mem_free(&image);
+	return scan.image != NULL;
+}
+
+/*
+ * Of a segment and the one that replaces it only one counts. The new one was complete and synced before anything else
+ * was written: only if it is the last one can it be that it was not.
+ */
+static bool settle_replaced(struct start *st, struct error *err)
+{
+	for (size_t i = 0; i < st->n; i++) {
+		struct start_file *f = &st->files[i];
+		struct start_file *old = f->kind == FILE_SEGMENT && f->head.replaces != 0
+		                                 ? file_of(st, f->head.replaces)
+		                                 : NULL;
+		bool complete = true;
+
+		if (old == NULL)
+			continue;
+		if (i == st->last && !is_complete(st->spool, f, &complete, err))
+			return false;
+		if (complete) {
+			old->kind = FILE_OTHER;
+			old->replaced = true;
+			continue;
+		}
+		f->kind = FILE_OTHER;
+		if (!start_give_back(st->spool, f->number, err))
+			return false;
+	}
+	find_last(st);
+	return true;
+}
+
+static bool give_back_replaced(struct start *st, struct error *err)
+{
+	for (size_t i = 0; i < st->n; i++)
+		if (st->files[i].replaced && !start_give_back(st->spool, st->files[i].number, err))
+			return false;
+	return true;
+}
+
+/* ---- all of it ---- */
+
+static bool set_aside_between(const struct start *st, uint64_t from, uint64_t to)
+{
+	for (size_t i = 0; i < st->n; i++)
+		if (st->files[i].kind == FILE_DAMAGED && st->files[i].number > from &&
+		        st->files[i].number < to)
+			return true;
+	return false;
+}
+
+/* What the next segment says this one has come to. Nothing, if there is one between them that cannot be read. */
+static uint64_t stop_sequence(const struct start *st, size_t i)
+{
+	for (size_t next = i + 1; next <= st->last; next++)
+		if (st->files[next].kind == FILE_SEGMENT)
+			return set_aside_between(st, st->files[i].number, st->files[next].number)
+			               ? UINT64_MAX
+			               : st->files[next].head.first_sequence;
+	return UINT64_MAX;
 }
 
 static bool replay_all(struct start *st, struct error *err)
@@ -647,19 +503,16 @@ static bool replay_all(struct start *st, struct error *err)
 	struct spool *s = st->spool;
 	uint64_t oldest;
 
-	if (!secure_last(st, &oldest, err))
+	if (!secure_last(st, &oldest, err) || !give_back_replaced(st, err))
 		return false;
 	s->oldest_stated = oldest;
 	for (size_t i = 0; i <= st->last; i++) {
-		const struct start_file *f = &st->files[i], *next = &st->files[i + 1];
-		uint64_t stop = UINT64_MAX;
+		const struct start_file *f = &st->files[i];
 
 		if (f->kind != FILE_SEGMENT)
 			continue;
-		if (i < st->last && next->number == f->number + 1)
-			stop = next->head.first_sequence;
 		if (f->number < oldest ? !start_give_back(s, f->number, err)
-		                       : !replay_segment(st, i, stop, err))
+		                       : !replay_segment(st, i, stop_sequence(st, i), err))
 			return false;
 	}
 	s->sequence = segment_get(s, st->files[st->last].number)->next_sequence;
@@ -675,7 +528,7 @@ bool start_replay(
 	bool ok;
 
 	st->replay = replay_new(s);
-	if (!collect_stock(st, err) || !settle_heads(st, err))
+	if (!start_collect_stock(st, err) || !settle_heads(st, err) || !settle_replaced(st, err))
 		return false;
 	if (st->has_last && !replay_all(st, err))
 		return false;
@@ -685,7 +538,7 @@ bool start_replay(
 	if (highest > atomic_load(&s->last_id))
 		atomic_store(&s->last_id, highest);
 	replay_finish(st->replay, live, setting, ctx, &files, &n_files);
-	ok = open_new(st, err) && sweep_idx(st, err) && sweep_bodies(s, files, n_files, err);
+	ok = start_open_new(st, err) && start_sweep(st, files, n_files, err);
 	mem_free(&files);
 	return ok;
 }

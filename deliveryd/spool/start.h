@@ -14,7 +14,5 @@ bool start_look(struct spool *, struct start **, struct error *);
 /* Replays and opens a new segment. */
 bool start_replay(struct start *, spool_live_fn *, spool_setting_fn *, void *ctx, struct error *);
 void start_free(struct start **);
-/* A segment file that nobody needs becomes a spare, or goes. */
-bool start_give_back(struct spool *, uint64_t number, struct error *);
 
 #endif

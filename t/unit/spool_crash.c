@@ -126,9 +126,11 @@ static void live_at_random(uint64_t seed)
 {
 	struct world w;
 	struct model *m;
+	bool crowded;
 
 	world_new(&w, seed);
 	m = &w.model;
+	crowded = model_random(m, 3) == 0;
 	m->done_share = 2 + (unsigned)model_random(m, 5);
 	m->max_live = 10 + (unsigned)model_random(m, 60);
 	m->finishes = model_random(m, 2) == 0;
@@ -137,6 +139,8 @@ static void live_at_random(uint64_t seed)
 
 		if (model_random(m, 3) == 0)
 			sim_disk_remove_all(w.disk, ".idx");
+		if (crowded && life > 0) /* to the brim, or a little room */
+			w.disk->capacity = sim_disk_used(w.disk) + model_random(m, 3) * SMALL;
 		if (accident != SIM_NONE)
 			sim_disk_plan(w.disk, 1 + model_random(m, 600), accident);
 		if (!rig_open(&w.rig)) {
@@ -162,7 +166,7 @@ static void live_at_random(uint64_t seed)
 
 static void test_random_lives(void **state)
 {
-	unsigned first = env_number("SPOOL_CRASH_FIRST", 1), n = env_number("SPOOL_CRASH_SEEDS", 400);
+	unsigned first = env_number("SPOOL_CRASH_FIRST", 1), n = env_number("SPOOL_CRASH_SEEDS", 300);
 
 	(void)state;
 	for (unsigned seed = first; seed < first + n; seed++)
@@ -210,7 +214,7 @@ static void after_accident(struct world *w)
 
 static void each_call(enum sim_accident accident, const char *story)
 {
-	unsigned seeds = env_number("SPOOL_CRASH_SEEDS", 400) / 40;
+	unsigned seeds = env_number("SPOOL_CRASH_SEEDS", 300) / 40;
 	uint64_t first = env_number("SPOOL_CRASH_FIRST", 1);
 
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
@@ -254,9 +258,9 @@ static void test_each_write_is_short(void **state)
 /* ---- accidents while starting ---- */
 
 /* A life that ended in a cut; then each call of the next start has an accident, and the start after that must do. */
-static void each_call_of_start(enum sim_accident accident, const char *story)
+static void each_call_of_start(enum sim_accident accident, bool full, const char *story)
 {
-	unsigned seeds = env_number("SPOOL_CRASH_SEEDS", 400) / 20;
+	unsigned seeds = env_number("SPOOL_CRASH_SEEDS", 300) / 20;
 	uint64_t first = env_number("SPOOL_CRASH_FIRST", 1);
 
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
@@ -266,6 +270,8 @@ static void each_call_of_start(enum sim_accident accident, const char *story)
 			(void)short_life(&w, seed, 40 + seed % 50, seed % 2 == 0 ? SIM_CUT : SIM_SYNC_FAILS);
 			w.story = story;
 			end(&w, seed % 2 == 0 ? END_CUT : END_KILL);
+			if (full)
+				w.disk->capacity = sim_disk_used(w.disk);
 			sim_disk_plan(w.disk, at, accident);
 			if (rig_open(&w.rig))
 				check(&w, false);
@@ -279,19 +285,21 @@ static void each_call_of_start(enum sim_accident accident, const char *story)
 static void test_cut_while_starting(void **state)
 {
 	(void)state;
-	each_call_of_start(SIM_CUT, " (cut at start)");
+	each_call_of_start(SIM_CUT, false, " (cut at start)");
+	each_call_of_start(SIM_CUT, true, " (cut at start, full)");
 }
 
 static void test_failure_while_starting(void **state)
 {
 	(void)state;
-	each_call_of_start(SIM_EIO, " (EIO at start)");
+	each_call_of_start(SIM_EIO, false, " (EIO at start)");
+	each_call_of_start(SIM_EIO, true, " (EIO at start, full)");
 }
 
 static void test_no_space_while_starting(void **state)
 {
 	(void)state;
-	each_call_of_start(SIM_ENOSPC, " (ENOSPC at start)");
+	each_call_of_start(SIM_ENOSPC, false, " (ENOSPC at start)");
 }
 
 static const struct CMUnitTest tests[] = {
