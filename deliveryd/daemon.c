@@ -229,16 +229,19 @@ static unsigned listener_addrs(const struct daemon_sockets *s, struct addr *out,
 
 static void set_prohibited(struct daemon *d, const struct policy *policy)
 {
-	const struct net_list *list = &conf_global(policy_conf(policy))->prohibited_hosts;
+	const struct conf *conf = policy_conf(policy);
+	const struct global_options *o = conf_global(conf);
 	struct prohibited prohibited = {
-		.nets = list->nets,
-		.n_nets = (unsigned)list->n,
-		.own_addresses = list->own,
+		.rules = o->prohibited_hosts.items,
+		.n_rules = (unsigned)o->prohibited_hosts.n,
+		.skips = o->skip_hosts.items,
+		.n_skips = (unsigned)o->skip_hosts.n,
 		.own_listeners = d->listeners,
 		.n_own_listeners = d->n_listeners,
 		.local = d->local,
 	};
 
+	prohibited.n_own_names = (unsigned)conf_own_names(conf, &prohibited.own_names);
 	router_set_prohibited(d->router, &prohibited);
 }
 

@@ -130,6 +130,15 @@ static void check_ipv6(struct loader *l)
 	}
 }
 
+static void check_dns_ttl(struct loader *l)
+{
+	struct place steps[2], at = global_place(l, steps, OPT_min_dns_ttl);
+	const struct global_options *o = &l->conf->globals;
+
+	if (o->min_dns_ttl_s > o->max_dns_ttl_s)
+		place_error(l->errors, &at, "is more than max_dns_ttl");
+}
+
 /* --- any scope
  * ------------------------------------------------------------------------------------------------------------
  */
@@ -248,5 +257,6 @@ void conf_check(struct loader *l)
 	check_listeners(l);
 	check_default_binding(l);
 	check_ipv6(l);
+	check_dns_ttl(l);
 	check_scopes(l);
 }

@@ -49,6 +49,8 @@ struct conf {
 	bool proc_set[PROC_COUNT]; /* stands in the file */
 	struct process_options process;
 	struct global_options globals;
+	const char **own_names; /* in the pool */
+	size_t n_own_names;
 	struct conf *started; /* shares; whose values of options that need a restart are used here; NULL = own */
 
 	union value builtin[OPT_COUNT];
@@ -87,6 +89,7 @@ void conf_check(struct loader *);
 /* Values in force of bindpost.json and of "global", for the structs handed out */
 void fill_process_options(struct conf *);
 void fill_global_options(struct conf *);
+void fill_own_names(struct conf *); /* own_names.c */
 
 /* An error, with the nearest of `known` (a list of n) as a guess. */
 void unknown_key(struct loader *, const struct place *, const char *key, const char *const *known, size_t n);

@@ -273,6 +273,7 @@ static struct conf *finish(struct loader *l)
 	strmap_free(&l->claims);
 	fill_process_options(c);
 	fill_global_options(c);
+	fill_own_names(c);
 	conf_check(l);
 	return c;
 }

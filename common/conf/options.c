@@ -35,6 +35,7 @@ static uint64_t mix_text(uint64_t seed, const char *s)
 #define KIND_ENUM(tag) NUMBER
 #define KIND_EHLO TEXT
 #define KIND_GATEWAY TEXT
+#define KIND_ROUTES TEXT
 #define KIND_HOSTNAME TEXT
 #define KIND_PATH TEXT
 

@@ -27,7 +27,23 @@
 struct net_list {
 	const struct addr_net *nets;
 	size_t n;
-	bool own; /* "own": this machine's addresses, whatever they are at the moment */
+};
+/* An item of prohibited_hosts or skip_hosts: which MX hosts, and what mail that has no other is told. */
+enum host_rule_kind {
+	HOST_RULE_NET,
+	HOST_RULE_OWN,  /* this machine's addresses, whatever they are at the moment */
+	HOST_RULE_NAME, /* by name: host_pattern_new() */
+};
+struct host_rule {
+	enum host_rule_kind kind;
+	struct addr_net net;
+	const char *host;
+	uint16_t code;              /* 0 = built-in */
+	const char *enhanced, *text; /* NULL = built-in */
+};
+struct host_rule_list {
+	const struct host_rule *items;
+	size_t n;
 };
 struct sockspec_list {
 	const struct sockspec *items;
@@ -60,7 +76,8 @@ struct path_list {
 #define OPT_C_USERNAME const char *
 #define OPT_C_PATH const char *
 #define OPT_C_NETLIST struct net_list
-#define OPT_C_NETLIST_OWN struct net_list
+#define OPT_C_HOSTRULES struct host_rule_list
+#define OPT_C_ROUTES const char *
 #define OPT_C_SOCKET const struct sockspec *
 #define OPT_C_SOCKETS struct sockspec_list
 #define OPT_C_SERVERS struct dns_server_list
@@ -81,7 +98,8 @@ struct path_list {
 #define OPT_N_USERNAME OPT_PLAIN_NAME
 #define OPT_N_PATH OPT_PLAIN_NAME
 #define OPT_N_NETLIST OPT_PLAIN_NAME
-#define OPT_N_NETLIST_OWN OPT_PLAIN_NAME
+#define OPT_N_HOSTRULES OPT_PLAIN_NAME
+#define OPT_N_ROUTES OPT_PLAIN_NAME
 #define OPT_N_SOCKET OPT_PLAIN_NAME
 #define OPT_N_SOCKETS OPT_PLAIN_NAME
 #define OPT_N_SERVERS OPT_PLAIN_NAME

@@ -14,6 +14,7 @@
 #define NUM(to, v) (to) = (__typeof__(to))(v).u
 #define STR(to, v) (to) = (v).s
 #define NETS(to, v) (to) = *(v).nets
+#define HRULES(to, v) (to) = *(v).host_rules
 #define SOCK(to, v) (to) = (v).socket
 #define SOCKS(to, v) (to) = *(v).sockets
 #define SERVS(to, v) (to) = *(v).servers
@@ -32,7 +33,8 @@
 #define STORE_USERNAME STR
 #define STORE_PATH STR
 #define STORE_NETLIST NETS
-#define STORE_NETLIST_OWN NETS
+#define STORE_HOSTRULES HRULES
+#define STORE_ROUTES STR
 #define STORE_SOCKET SOCK
 #define STORE_SOCKETS SOCKS
 #define STORE_SERVERS SERVS
@@ -76,6 +78,12 @@ static void fill_conn(const struct conf *c, const struct found *f, struct conn_o
 #include "conf/options.def"
 	if (strcmp(out->ehlo_hostname, "__hostname__") == 0)
 		out->ehlo_hostname = c->process.hostname;
+	if (out->routes && out->gateway) { /* the more specific place decides */
+		if (f->step[OPT_gateway] < f->step[OPT_routes])
+			out->routes = NULL;
+		else
+			out->gateway = NULL;
+	}
 }
 
 static void fill_deliv(const struct conf *c, const struct found *f, struct deliv_options *out)

@@ -92,8 +92,11 @@ static json_t *type_schema(const struct option_row *row)
 			return json_pack("{s:[s, s], s:i}", "type", "string", "null", "minLength", 1);
 		return json_pack("{s:s, s:i}", "type", "string", "minLength", 1);
 	case TYPE_NETLIST:
-	case TYPE_NETLIST_OWN:
 		return one_or_list(json_pack("{s:s}", "type", "string"), 0);
+	case TYPE_HOSTRULES:
+		return one_or_list(ref("host_rule"), 0);
+	case TYPE_ROUTES:
+		return json_pack("{s:[o, {s:s}]}", "anyOf", one_or_list(pattern("^[^ ]+$"), 1), "type", "null");
 	case TYPE_SOCKET:
 		if (strcmp(row->def, "null") == 0)
 			return json_pack("{s:[o, {s:s}]}", "anyOf", ref("socket"), "type", "null");
@@ -223,6 +226,18 @@ static json_t *process_schema(void)
 	return j;
 }
 
+/* Of "net" and "host" one; prohibited_hosts takes 5yz, skip_hosts 4yz. */
+static json_t *host_rule_schema(void)
+{
+	json_t *text = json_pack("{s:s, s:i}", "type", "string", "minLength", 1);
+	json_t *o = object(json_pack("{s:O, s:O, s:{s:s, s:i, s:i}, s:o, s:O}", "net", text, "host", text, "code",
+	        "type", "integer", "minimum", 400, "maximum", 599, "enhanced",
+	        pattern("^[45]\\.[0-9]{1,3}\\.[0-9]{1,3}$"), "text", text));
+
+	json_object_set_new(o, "oneOf", json_pack("[{s:[s]}, {s:[s]}]", "required", "net", "required", "host"));
+	return json_pack("{s:[o, o]}", "anyOf", text, o);
+}
+
 json_t *conf_schema(bool policy_file)
 {
 	json_t *j = policy_file ? policy_schema() : process_schema();
@@ -235,6 +250,8 @@ json_t *conf_schema(bool policy_file)
 	json_object_set_new(defs, "size", pattern("^[0-9]+(B|KB|MB|GB|TB)?$"));
 	json_object_set_new(defs, "socket", pattern("^(inet|unix|systemd):."));
 	json_object_set_new(defs, "server", server);
+	if (policy_file)
+		json_object_set_new(defs, "host_rule", host_rule_schema());
 	json_object_set_new(j, "$schema", json_string(DRAFT));
 	json_object_set_new(j, "title", json_string(policy_file ? "bindpost policy file" : "bindpost.json"));
 	return j;

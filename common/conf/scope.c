@@ -97,6 +97,7 @@ void scope_path(const struct scope *s, struct str *out)
 
 void found_take(struct found *f, const struct scope *s)
 {
+	f->n_asked++;
 	for (unsigned w = 0; w < OPT_WORDS; w++) {
 		uint64_t bits = s->set.word[w] & f->wanted.word[w];
 		f->wanted.word[w] &= ~bits;
@@ -104,6 +105,7 @@ void found_take(struct found *f, const struct scope *s)
 			unsigned id = w * 64 + (unsigned)__builtin_ctzll(bits);
 			f->value[id] = &s->values[rank(&s->set, id)];
 			f->from[id] = s;
+			f->step[id] = (uint16_t)f->n_asked;
 		}
 	}
 }

@@ -71,6 +71,8 @@ struct found {
 	struct option_set wanted; /* still */
 	const struct scope_value *value[OPT_COUNT];
 	const struct scope *from[OPT_COUNT];
+	unsigned n_asked;
+	uint16_t step[OPT_COUNT]; /* the how-manieth scope asked had it: a smaller one is more specific */
 };
 void found_take(struct found *, const struct scope *);
 /* The scopes of that name: the exact one, then patterns in file order, each only while it has something

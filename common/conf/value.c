@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/names.h"
+#include "conf/host_rule.h"
 #include "conf/value_list.h"
 
 /* "5d", "20m", "90s", "1w", "90": a number and at most one unit */
@@ -351,8 +352,11 @@ bool value_read(struct value_reader *r, const struct place *p, const struct opti
 	case TYPE_PATH:
 		return read_path(r, p, row, j, out);
 	case TYPE_NETLIST:
-	case TYPE_NETLIST_OWN:
-		return read_nets(r, p, row, j, out);
+		return read_nets(r, p, j, out);
+	case TYPE_HOSTRULES:
+		return read_host_rules(r, p, row, j, out);
+	case TYPE_ROUTES:
+		return read_routes(r, p, j, out);
 	case TYPE_SOCKET:
 		return read_socket(r, p, row, j, out);
 	case TYPE_SOCKETS:
@@ -369,7 +373,7 @@ bool value_read(struct value_reader *r, const struct place *p, const struct opti
 
 static bool is_list(enum option_type type)
 {
-	return type == TYPE_NETLIST || type == TYPE_NETLIST_OWN || type == TYPE_SOCKETS || type == TYPE_PATHS;
+	return type == TYPE_NETLIST || type == TYPE_HOSTRULES || type == TYPE_SOCKETS || type == TYPE_PATHS;
 }
 
 static json_t *default_json(const struct option_row *row)
@@ -437,8 +441,11 @@ json_t *value_json(const struct option_row *row, union value v)
 	case TYPE_PATH:
 		return v.s ? json_string(v.s) : json_null();
 	case TYPE_NETLIST:
-	case TYPE_NETLIST_OWN:
 		return nets_json(v.nets);
+	case TYPE_HOSTRULES:
+		return host_rules_json(v.host_rules);
+	case TYPE_ROUTES:
+		return routes_json(v.s);
 	case TYPE_SOCKET:
 		return socket_json(v.socket);
 	case TYPE_SOCKETS:

@@ -20,6 +20,7 @@ union value {
 	uint64_t u;
 	const char *s; /* NULL = none */
 	const struct net_list *nets;
+	const struct host_rule_list *host_rules;
 	const struct sockspec *socket; /* NULL = none */
 	const struct sockspec_list *sockets;
 	const struct dns_server_list *servers;

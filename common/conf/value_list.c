@@ -1,5 +1,6 @@
 #include "config.h"
 #include "conf/value_list.h"
+#include "conf/route_item.h"
 
 #include <string.h>
 
@@ -67,20 +68,18 @@ bool read_nets_or_word(struct value_reader *r, const struct place *p, const json
 	return ok;
 }
 
-bool read_nets(struct value_reader *r, const struct place *p, const struct option_row *row, const json_t *j,
-        union value *out)
+bool read_nets(struct value_reader *r, const struct place *p, const json_t *j, union value *out)
 {
 	struct net_list *list = pool_alloc(r->pool, sizeof(*list));
-	bool own;
+	bool word;
 
-	if (!read_nets_or_word(r, p, j, row->type == TYPE_NETLIST_OWN ? "own" : NULL, list, &own))
+	if (!read_nets_or_word(r, p, j, NULL, list, &word))
 		return false;
-	list->own = own;
 	out->nets = list;
 	return true;
 }
 
-static json_t *net_json(const struct addr_net *n)
+json_t *net_json(const struct addr_net *n)
 {
 	char ip[ADDR_TEXT_SIZE];
 	unsigned all = n->base.family == AF_INET ? 32 : 128;
@@ -96,8 +95,60 @@ json_t *nets_json(const struct net_list *l)
 
 	for (size_t i = 0; i < l->n; i++)
 		json_array_append_new(a, net_json(&l->nets[i]));
-	if (l->own)
-		json_array_append_new(a, json_string("own"));
+	return a;
+}
+
+/* --- routes: kept as text, blanks between the items --- */
+
+bool read_routes(struct value_reader *r, const struct place *p, const json_t *j, union value *out)
+{
+	struct items it = items_of(j, p);
+	const struct place *at;
+	const json_t *item;
+	struct str text;
+	bool ok = true;
+
+	out->s = NULL;
+	if (json_is_null(j))
+		return true;
+	if (it.n == 0 || it.n > ROUTES_MAX)
+		return place_error(r->errors, p,
+		        "%zu routes: write 1 to %d, or null for none", it.n, ROUTES_MAX);
+	str_init(&text);
+	while ((item = items_next(&it, &at))) {
+		struct route_item route;
+		struct error err;
+		const char *s = json_string_value(item);
+		if (!s || strncmp(s, "mx://", 5) == 0) {
+			ok = is_not(r, at, item, "a route, as \"hub.example.net\" or \"__mx__\"");
+		} else if (!route_item_parse(s, json_string_length(item), &route, &err)) {
+			struct str q;
+			str_init(&q);
+			quote_json(item, &q);
+			ok = place_error(r->errors, at, "%s: %s", q.data, err.text);
+			str_free(&q);
+		} else {
+			if (text.len)
+				str_add_char(&text, ' ');
+			route_item_print(&route, &text);
+		}
+	}
+	if (ok)
+		out->s = pool_strdup(r->pool, text.data);
+	str_free(&text);
+	return ok;
+}
+
+json_t *routes_json(const char *routes)
+{
+	const char *item;
+	size_t len;
+
+	if (!routes)
+		return json_null();
+	json_t *a = json_array();
+	while ((item = routes_next(&routes, &len)))
+		json_array_append_new(a, json_stringn(item, len));
 	return a;
 }
 

@@ -9,8 +9,8 @@
 
 #include "conf/value.h"
 
-bool read_nets(struct value_reader *, const struct place *, const struct option_row *, const json_t *,
-        union value *);
+bool read_nets(struct value_reader *, const struct place *, const json_t *, union value *);
+bool read_routes(struct value_reader *, const struct place *, const json_t *, union value *);
 bool read_socket(struct value_reader *, const struct place *, const struct option_row *, const json_t *,
         union value *);
 bool read_sockets(struct value_reader *, const struct place *, const json_t *, union value *);
@@ -21,7 +21,9 @@ bool read_addresses(struct value_reader *, const struct place *, const json_t *,
 bool read_nets_or_word(struct value_reader *, const struct place *, const json_t *,
         const char *word /* NULL = none */, struct net_list *out, bool *has_word);
 
+json_t *net_json(const struct addr_net *);
 json_t *nets_json(const struct net_list *);
+json_t *routes_json(const char *);
 json_t *socket_json(const struct sockspec *);
 json_t *sockets_json(const struct sockspec_list *);
 json_t *servers_json(const struct dns_server_list *);

@@ -6,6 +6,7 @@
 
 #include "base/addr.h"
 #include "conf/option_table.h"
+#include "conf/route_item.h"
 #include "control/cli_explain.h"
 
 static json_t *sources(const struct conf_binding *b)
@@ -31,19 +32,38 @@ static json_t *origin_of(
 	return json_string(origin.where);
 }
 
-/* As deliveryd chooses the next hop: a gateway goes before the domain. */
+/* With what they leave open filled in, as deliveryd calls the next hop */
+static json_t *routes_list(const struct conn_options *o, const char *domain)
+{
+	json_t *list = json_array();
+	const char *at, *item;
+	struct str text;
+	size_t len;
+
+	str_init(&text);
+	routes_expand(o->routes, o, domain, &text);
+	for (at = text.data; (item = routes_next(&at, &len));)
+		json_array_append_new(list, json_stringn(item, len));
+	str_free(&text);
+	return list;
+}
+
+/* As deliveryd chooses the next hop: routes or a gateway go before the domain. */
 static json_t *route(
         const struct conf *c, const struct conf_binding *b, const char *domain, const struct conn_options *o)
 {
 	bool lmtp = o->delivery_method == DELIVERY_LMTP;
 	uint16_t port = (uint16_t)(lmtp ? o->lmtp_port : o->remote_smtp_port);
 	const char *method = option_word_of("delivery_method", (int)o->delivery_method)->word;
-	const char *type = o->gateway ? "gateway" : *domain == '[' ? "address" : "mx";
+	const char *type = o->routes ? "routes" : o->gateway ? "gateway" : *domain == '[' ? "address" : "mx";
 	json_t *r = json_pack("{s:s, s:s, s:s, s:i, s:s}", "type", type, "next_hop",
 	        o->gateway ? o->gateway : domain, "method", method, "port", (int)port, "port_option",
 	        lmtp ? "lmtp_port" : "remote_smtp_port");
 
-	if (o->gateway)
+	if (o->routes) {
+		json_object_set_new(r, "next_hop", routes_list(o, domain));
+		json_object_set_new(r, "origin", origin_of(c, "routes", b, domain));
+	} else if (o->gateway)
 		json_object_set_new(r, "origin", origin_of(c, "gateway", b, domain));
 	return r;
 }

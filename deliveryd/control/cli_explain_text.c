@@ -186,8 +186,8 @@ static void print_route(const json_t *r, const char *domain)
 	const char *type = text_of(r, "type");
 
 	fputs("    route    ", stdout);
-	if (strcmp(type, "gateway") == 0) {
-		fputs("gateway ", stdout);
+	if (strcmp(type, "gateway") == 0 || strcmp(type, "routes") == 0) {
+		printf("%s ", type);
 		put_key(r, "next_hop");
 		fputs(", from ", stdout);
 		put_key(r, "origin");
@@ -198,7 +198,9 @@ static void print_route(const json_t *r, const char *domain)
 	put_key(r, "method");
 	fputs(", port ", stdout);
 	put_key(r, "port");
-	puts(strcmp(type, "gateway") == 0 ? " unless the gateway names one" : "");
+	puts(strcmp(type, "gateway") == 0  ? " unless the gateway names one"
+	     : strcmp(type, "routes") == 0 ? " unless the route names one"
+	                                   : "");
 }
 
 static void print_limits(const json_t *l)

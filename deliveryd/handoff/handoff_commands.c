@@ -17,9 +17,7 @@ static bool is_relay_host(const struct handoff_session *s, const struct process_
 	for (size_t i = 0; i < o->handoff_relay_hosts.n; i++)
 		if (addr_net_contains(&o->handoff_relay_hosts.nets[i], &s->peer))
 			return true;
-	/* "own": who calls from one of this machine's addresses calls it by the same one, or over loopback */
-	return o->handoff_relay_hosts.own &&
-	       (addr_is_loopback(&s->peer) || addr_equal_ip(&s->peer, &s->self));
+	return false;
 }
 
 /* A session beyond the mark stays so until there is room again; those that were here before go on as if nothing was. */

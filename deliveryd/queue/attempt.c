@@ -1,7 +1,7 @@
 #include "queue/queue_in.h"
-#include "route/route_build.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,8 +89,8 @@ struct choice {
 	unsigned n_saturated;
 	uint64_t recover_us; /* shortest recovery of those that failed; 0 = none failed */
 	bool probing;        /* an address on probation has its one session under way */
-	bool source_down, family_missing;
-	int down_family;
+	bool source_down;
+	bool missing[FAMILIES]; /* the binding has no source for them: left out */
 };
 
 /* A host's limits; false when one is full. */
@@ -118,29 +118,32 @@ static bool host_room(struct hop_queue *hq, const struct route_addr *a, struct c
 	return true;
 }
 
-static bool usable(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
+static enum source_state source_for(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
+{
+	if (!a->unix_path)
+		return binding_source(binding_at(hq->q, hq->key.binding), a->addr.family == AF_INET6,
+		        &c->source, &c->any_source);
+	c->any_source = true;
+	c->source = (struct addr){.family = AF_UNSPEC};
+	return SOURCE_OK;
+}
+
+/* Leaving limits aside */
+static bool fit_now(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
 {
 	struct queue *q = hq->q;
-	struct binding *b = binding_at(q, hq->key.binding);
 	uint64_t until;
-	if (a->unix_path) {
-		c->any_source = true;
-		c->source = (struct addr){.family = AF_UNSPEC};
-	} else {
-		int family = a->addr.family == AF_INET6;
-		switch (binding_source(b, family, &c->source, &c->any_source)) {
-		case SOURCE_MISSING:
-			c->family_missing = true;
-			return false;
-		case SOURCE_DOWN:
-			c->source_down = true;
-			c->down_family = family;
-			return false;
-		case SOURCE_OK:
-			break;
-		}
+	switch (source_for(hq, a, c)) {
+	case SOURCE_MISSING:
+		c->missing[a->addr.family == AF_INET6] = true;
+		return false;
+	case SOURCE_DOWN:
+		c->source_down = true;
+		return false;
+	case SOURCE_OK:
+		break;
 	}
-	switch (health_of(q->health, b->number, a, queue_now(q), &until)) {
+	switch (health_of(q->health, hq->key.binding, a, queue_now(q), &until)) {
 	case HEALTH_FAILED:
 		if (!c->recover_us || until < c->recover_us)
 			c->recover_us = until;
@@ -155,7 +158,37 @@ static bool usable(struct hop_queue *hq, const struct route_addr *a, struct choi
 	case HEALTH_GOOD:
 		break;
 	}
-	return host_room(hq, a, c);
+	return true;
+}
+
+/* Of those that are fit one after the other: leaving out what is not must not give its share to a neighbour. */
+static bool choose_among(struct hop_queue *hq, const struct route_addr **fit, unsigned n, struct choice *c)
+{
+	unsigned start = n ? hq->traffic->rotor % n : 0;
+	for (unsigned i = 0; i < n; i++) {
+		const struct route_addr *a = fit[(start + i) % n];
+		if (host_room(hq, a, c)) {
+			source_for(hq, a, c);
+			c->addr = a;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* One level of preference; false if nothing of it can be had now. */
+static bool choose_in(struct hop_queue *hq, const struct route_addr *level, unsigned n, struct choice *c)
+{
+	const struct route_addr *fit[2][ROUTE_ADDRS_MAX];
+	unsigned n_fit[2] = {0, 0};
+	bool prefer_v6 = hq->q->global->prefer_ipv6_mxs;
+	for (unsigned i = 0; i < n; i++) {
+		const struct route_addr *a = &level[i];
+		unsigned set = prefer_v6 && a->addr.family != AF_INET6;
+		if (n_fit[set] < ROUTE_ADDRS_MAX && fit_now(hq, a, c))
+			fit[set][n_fit[set]++] = a;
+	}
+	return choose_among(hq, fit[0], n_fit[0], c) || choose_among(hq, fit[1], n_fit[1], c);
 }
 
 /* Level by level; equals take turns. */
@@ -167,15 +200,10 @@ static void choose(struct hop_queue *hq, const struct limit *woken, struct choic
 	for (unsigned from = 0, to; from < r->n; from = to) {
 		for (to = from; to < r->n && r->addrs[to].preference == r->addrs[from].preference; to++)
 			;
-		unsigned n = to - from, start = t->rotor++ % n;
-		for (unsigned i = 0; i < n; i++) {
-			const struct route_addr *a = &r->addrs[from + (start + i) % n];
-			if (usable(hq, a, c)) {
-				c->addr = a;
-				return;
-			}
-		}
+		if (choose_in(hq, &r->addrs[from], to - from, c))
+			break;
 	}
+	t->rotor++;
 }
 
 /* --- when there is none --------------------------------------------------------------------------------------------- */
@@ -204,15 +232,36 @@ static void drain_own(struct hop_queue *hq, uint32_t n, const char *enhanced, co
 	drain_begin(hq, failure_new(&o, NULL), n);
 }
 
+/* What could have been tried, if the binding had an address of that family */
+static void say_left_out(const struct hop_queue *hq, const struct choice *c, struct outcome *o)
+{
+	size_t len = strlen(o->reply);
+	if (c->missing[0] || c->missing[1])
+		snprintf(o->reply + len, sizeof(o->reply) - len,
+		        " (%s addresses of the next hop left out: binding %s has none)",
+		        c->missing[0] ? "IPv4" : "IPv6",
+		        binding_name(hq->q, binding_at(hq->q, hq->key.binding)));
+}
+
+static void no_family(struct hop_queue *hq, const struct choice *c)
+{
+	char text[200];
+	snprintf(text, sizeof(text), "the next hop has %s addresses only, and binding %s sends from %s only",
+	        c->missing[0] ? "IPv4" : "IPv6", binding_name(hq->q, binding_at(hq->q, hq->key.binding)),
+	        c->missing[0] ? "IPv6" : "IPv4");
+	drain_own(hq, UINT32_MAX, "4.4.1", text);
+}
+
 /* All addresses have failed: those whose turn it was have had their attempt, the queue waits for the first to recover. */
-static void all_failed(struct hop_queue *hq, uint64_t recover_us)
+static void all_failed(struct hop_queue *hq, const struct choice *c)
 {
 	struct traffic *t = hq->traffic;
-	back_off(hq, recover_us);
+	back_off(hq, c->recover_us);
 	if (!t->n_charge || !t->failure)
 		return;
 	struct failure *f = failure_new(&t->failure->outcome, &t->failure->facts);
 	f->outcome.class = OUTCOME_TRANSIENT; /* a host's 5yz to the connection says nothing of the mail */
+	say_left_out(hq, c, &f->outcome);
 	drain_begin(hq, f, t->n_charge);
 	t->n_charge = 0;
 }
@@ -255,12 +304,11 @@ static void none_usable(struct hop_queue *hq, const struct choice *c)
 	if (t->n_conns > t->n_leaving)
 		return; /* there are sessions at work; when the last one goes we are asked again */
 	if (c->recover_us)
-		all_failed(hq, c->recover_us);
+		all_failed(hq, c);
 	else if (c->source_down)
 		no_source(hq);
-	else if (c->family_missing)
-		drain_own(hq, UINT32_MAX, "4.4.1",
-		        "the next hop has no address of a family that this binding sends from");
+	else if (c->missing[0] || c->missing[1])
+		no_family(hq, c);
 	else
 		drain_own(hq, UINT32_MAX, "4.4.1", "the next hop has no address");
 }
@@ -297,7 +345,8 @@ static void take_route(void *ctx, struct route *route, const struct outcome *why
 		t->route_until_us = route->expires_mono_us > least ? route->expires_mono_us : least;
 		return;
 	}
-	bool permanent = why->class == OUTCOME_PERMANENT && hq->key.hop_type == NEXT_HOP_DOMAIN;
+	/* of an operator's word the router says nothing permanent; this is the last one to guard it */
+	bool permanent = why->class == OUTCOME_PERMANENT && hq->key.hop_type != NEXT_HOP_GATEWAY;
 	if (!permanent && t->n_conns > t->n_leaving) {
 		back_off(hq, queue_now(hq->q) + ROUTE_RETRY_US);
 		t->proven = true;
@@ -309,32 +358,16 @@ static void take_route(void *ctx, struct route *route, const struct outcome *why
 	drain_begin(hq, f, UINT32_MAX);
 }
 
-/* notify.via on a Unix socket. The path is an interned name that the queue holds. */
-static struct route *unix_route(const char *path)
-{
-	const struct addr none = {.family = AF_UNSPEC};
-	struct route *r = route_new();
-	route_add(r, &none, 0, path, false);
-	r->addrs[0].unix_path = path;
-	return r;
-}
-
 static bool have_route(struct hop_queue *hq)
 {
 	struct queue *q = hq->q;
 	struct traffic *t = hq->traffic;
 	struct next_hop hop;
-	if (t->route && t->route_until_us > queue_now(q))
+	if (t->route && t->route_until_us > queue_now(q) && router_is_current(q->router, t->route))
 		return true;
 	if (t->query)
 		return false;
 	next_hop_of(hq, &hop);
-	if (hop.type == NEXT_HOP_GATEWAY && hop.name[0] == '/') {
-		route_unref(&t->route);
-		t->route = unix_route(hop.name);
-		t->route_until_us = UINT64_MAX;
-		return true;
-	}
 	t->query = route_start(q->router, &hop, q->global->use_ipv6, take_route, hq);
 	return false;
 }

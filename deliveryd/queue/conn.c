@@ -305,6 +305,15 @@ static void on_closed(void *ctx, struct session *s, const struct outcome *why, u
 		queue_check_stopped(q);
 }
 
+/* A route may say which protocol it wants; HELO or EHLO it leaves to delivery_method. */
+static enum delivery_method method_for(const struct hop_queue *hq, const struct route_addr *to)
+{
+	enum delivery_method option = hq->profile->o.delivery_method;
+	if (to->method == ROUTE_METHOD_LMTP)
+		return DELIVERY_LMTP;
+	return to->method == ROUTE_METHOD_SMTP && option == DELIVERY_LMTP ? DELIVERY_ESMTP : option;
+}
+
 struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const struct addr *source,
         bool any_source, struct limit *const *wanted, unsigned n, struct host_limit *const host[2])
 {
@@ -336,6 +345,7 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	binding_metrics_set(b);
 	c->number = numbered_add(&q->conns, c);
 	leases_take(&c->leases, wanted, n);
+	enum delivery_method method = method_for(hq, to);
 	struct session_open open = {
 	        .peer = to->addr,
 	        .mx = c->mx,
@@ -344,6 +354,7 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	        .any_source = any_source,
 	        .binding = binding_name(q, b),
 	        .profile = hq->profile,
+	        .method = &method,
 	        .owner_loop = q->loop,
 	        .owner = &owner,
 	        .ctx = c,

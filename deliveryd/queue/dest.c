@@ -37,7 +37,7 @@ static void resolve_notify(struct queue *q, struct dest *d)
 	struct conn_options o;
 	conf_resolve(q->conf, conf_binding(q->conf, 0), NULL, &o, &d->deliv, NULL);
 	o.delivery_method = DELIVERY_ESMTP;
-	o.gateway = NULL;
+	o.gateway = o.routes = NULL;
 	d->key.hop_type = NEXT_HOP_GATEWAY;
 	if (via && via->type == SOCKSPEC_UNIX) {
 		d->key.hop = intern_get(q->names, via->path);
@@ -66,7 +66,14 @@ static void resolve(struct queue *q, const struct binding *b, struct dest *d)
 	conf_resolve(b->snapshot, b->conf, intern_text(q->names, d->domain), &o, &d->deliv, &sched);
 	d->profile = profile_intern(q->profiles, &o);
 	d->key.port = (uint16_t)(o.delivery_method == DELIVERY_LMTP ? o.lmtp_port : o.remote_smtp_port);
-	if (o.gateway) {
+	if (o.routes) {
+		struct str list;
+		str_init(&list);
+		routes_expand(o.routes, &o, intern_text(q->names, d->domain), &list);
+		d->key.hop_type = NEXT_HOP_ROUTES;
+		d->key.hop = intern_get(q->names, list.data);
+		str_free(&list);
+	} else if (o.gateway) {
 		d->key.hop_type = NEXT_HOP_GATEWAY;
 		d->key.hop = intern_get(q->names, o.gateway);
 	} else {

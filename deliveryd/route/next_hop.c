@@ -83,17 +83,77 @@ static bool parse_gateway(const char *name, struct next_hop_target *t, struct er
 	return set_host(t, name, (size_t)(end - name), err);
 }
 
-bool next_hop_parse(const struct next_hop *hop, struct next_hop_target *t, struct error *err)
+static bool parse_domain(const char *name, struct next_hop_target *t, struct error *err)
 {
-	size_t len = strlen(hop->name);
+	size_t len = strlen(name);
 
+	t->of_domain = true;
+	if (name[0] != '[')
+		return set_host(t, name, len, err);
+	if (len < 3 || name[len - 1] != ']')
+		return error_set(err, "not an address literal");
+	return set_literal(t, name + 1, len - 2, err);
+}
+
+static bool set_socket(const char *path, struct next_hop_target *t, struct error *err)
+{
+	if (strlen(path) > ROUTE_PATH_MAX)
+		return error_set(err, "longer than a Unix socket's path may be");
+	t->unix_socket = true;
+	strcpy(t->host, path);
+	return true;
+}
+
+/* Item i of a list as routes_expand() printed it */
+static bool parse_route(const char *name, unsigned i, struct next_hop_target *t, struct error *err)
+{
+	struct route_item r;
+	const char *item;
+	size_t len;
+
+	do {
+		item = routes_next(&name, &len);
+	} while (item && i--);
+	if (!item || !route_item_parse(item, len, &r, err))
+		return error_set(err, "not a list of routes");
+	t->port = r.port;
+	t->method = r.method;
+	t->pref = r.pref;
+	t->ttl_s = r.ttl_s;
+	t->only_address = r.only_address;
+	if (r.kind == ROUTE_ITEM_MX)
+		return parse_domain(r.host, t, err);
+	if (r.kind == ROUTE_ITEM_UNIX)
+		return set_socket(r.host, t, err);
+	return r.literal ? set_literal(t, r.host, strlen(r.host), err)
+	                 : set_host(t, r.host, strlen(r.host), err);
+}
+
+unsigned next_hop_count(const struct next_hop *hop)
+{
+	const char *at = hop->name;
+	unsigned n = 0;
+	size_t len;
+
+	if (hop->type != NEXT_HOP_ROUTES)
+		return 1;
+	while (routes_next(&at, &len))
+		n++;
+	return n;
+}
+
+bool next_hop_parse(const struct next_hop *hop, unsigned i, struct next_hop_target *t, struct error *err)
+{
 	memset(t, 0, sizeof(*t));
 	t->port = hop->port;
-	if (hop->type == NEXT_HOP_GATEWAY)
-		return parse_gateway(hop->name, t, err);
-	if (hop->name[0] != '[')
-		return set_host(t, hop->name, len, err);
-	if (len < 3 || hop->name[len - 1] != ']')
-		return error_set(err, "not an address literal");
-	return set_literal(t, hop->name + 1, len - 2, err);
+	t->ttl_s = ROUTE_TTL_NONE;
+	switch (hop->type) {
+	case NEXT_HOP_DOMAIN:
+		return parse_domain(hop->name, t, err);
+	case NEXT_HOP_GATEWAY:
+		return hop->name[0] == '/' ? set_socket(hop->name, t, err) : parse_gateway(hop->name, t, err);
+	case NEXT_HOP_ROUTES:
+		break;
+	}
+	return parse_route(hop->name, i, t, err);
 }

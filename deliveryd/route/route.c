@@ -1,6 +1,7 @@
 /* route - the counted result; see route.h */
 #include "config.h"
 #include <assert.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "route/route_build.h"
@@ -33,17 +34,43 @@ static void grow(struct route_owner *o)
 	o->size = size;
 }
 
-bool route_add(struct route *r, const struct addr *addr, uint16_t preference, const char *mx, bool secure)
+static struct route_addr *add(struct route_owner *o)
+{
+	if (o->route.n == o->size)
+		grow(o);
+	return &o->route.addrs[o->route.n++];
+}
+
+bool route_add(struct route *r, const struct route_new_addr *a)
 {
 	struct route_owner *o = container_of(r, struct route_owner, route);
 
 	for (unsigned i = 0; i < r->n; i++)
-		if (r->addrs[i].addr.port == addr->port && addr_equal_ip(&r->addrs[i].addr, addr))
+		if (!r->addrs[i].unix_path && r->addrs[i].addr.port == a->addr.port &&
+		        addr_equal_ip(&r->addrs[i].addr, &a->addr))
 			return false;
-	if (r->n == o->size)
-		grow(o);
-	r->addrs[r->n++] = (struct route_addr){
-	        .addr = *addr, .preference = preference, .mx = pool_strdup(o->pool, mx), .secure = secure};
+	*add(o) = (struct route_addr){.addr = a->addr,
+	        .preference = a->preference,
+	        .mx = pool_strdup(o->pool, a->mx),
+	        .method = a->method,
+	        .secure = a->secure,
+	        .mx_secure = a->mx_secure};
+	return true;
+}
+
+bool route_add_unix(struct route *r, const char *path, uint16_t preference, enum route_method method)
+{
+	struct route_owner *o = container_of(r, struct route_owner, route);
+	const char *copy = pool_strdup(o->pool, path);
+
+	for (unsigned i = 0; i < r->n; i++)
+		if (r->addrs[i].unix_path && strcmp(r->addrs[i].unix_path, path) == 0)
+			return false;
+	*add(o) = (struct route_addr){.addr = {.family = AF_UNSPEC},
+	        .preference = preference,
+	        .mx = copy,
+	        .unix_path = copy,
+	        .method = method};
 	return true;
 }
 

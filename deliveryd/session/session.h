@@ -86,6 +86,7 @@ struct session_open {
 	bool any_source;
 	const char *binding;       /* copied */
 	struct profile *profile;   /* shared */
+	const enum delivery_method *method; /* in place of the profile's; NULL = that one */
 	struct session_job *first; /* may be NULL; takes */
 	struct loop *owner_loop;
 	const struct session_owner *owner;

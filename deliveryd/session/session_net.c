@@ -260,6 +260,7 @@ struct session *session_open(struct session_net *net, const struct session_open 
 	s->ctx = open->ctx;
 	s->profile = profile_ref(open->profile);
 	s->o = &s->profile->o;
+	s->method = open->method ? *open->method : s->o->delivery_method;
 	s->mx = mem_strdup(open->mx ? open->mx : "");
 	s->binding = mem_strdup(open->binding ? open->binding : "default");
 	s->unix_path = open->unix_path ? mem_strdup(open->unix_path) : NULL;

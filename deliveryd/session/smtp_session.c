@@ -323,10 +323,10 @@ static void reply_banner(struct session *s)
 		wrong_code(s);
 	} else if (first_digit(s) != 2) {
 		refused(s, SMTP_END_QUIT); /* RFC 5321 3.1: after 554 the server waits for our QUIT */
-	} else if (s->o->delivery_method == DELIVERY_LMTP) {
+	} else if (s->method == DELIVERY_LMTP) {
 		smtp_session_enter(s, SMTP_LHLO);
 	} else {
-		smtp_session_enter(s, s->o->delivery_method == DELIVERY_SMTP ? SMTP_HELO : SMTP_EHLO);
+		smtp_session_enter(s, s->method == DELIVERY_SMTP ? SMTP_HELO : SMTP_EHLO);
 	}
 }
 
@@ -495,7 +495,7 @@ static bool more_dots(struct session *s)
 {
 	struct smtp_transaction *t = &s->t;
 
-	if (s->o->delivery_method != DELIVERY_LMTP)
+	if (s->method != DELIVERY_LMTP)
 		return false;
 	smtp_reply_outcome(&s->reply, STATE_DOT, &t->job->outcomes[t->rcpt]);
 	if (s->reply.code == 421)
@@ -546,7 +546,7 @@ static void reply_rset(struct session *s)
 
 static void handle_reply(struct session *s)
 {
-	bool lmtp_dot = s->state == SMTP_DOT && s->o->delivery_method == DELIVERY_LMTP;
+	bool lmtp_dot = s->state == SMTP_DOT && s->method == DELIVERY_LMTP;
 
 	if (s->reply.code == 421 && !lmtp_dot)
 		refused(s, SMTP_END_WAIT);

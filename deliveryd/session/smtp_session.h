@@ -83,6 +83,7 @@ struct session {
 	char *mx, *ehlo, *binding, *unix_path;
 	struct profile *profile; /* shares */
 	const struct conn_options *o;
+	enum delivery_method method;
 
 	/* the owner's */
 	bool net_done; /* on_closed is on its way: jobs given now come back at once */

@@ -8,8 +8,34 @@
 #include <string.h>
 #include "base/mem.h"
 #include "conf/conf.h"
+#include "conf/route_item.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
+
+/* What a list of routes is expanded to can be read again, item by item, and is printed as it was. */
+static void use_routes(const struct conn_options *o)
+{
+	struct str list, again;
+	const char *at, *item;
+	size_t len;
+
+	str_init(&list);
+	str_init(&again);
+	routes_expand(o->routes, o, "gmail.com", &list);
+	for (at = list.data; (item = routes_next(&at, &len));) {
+		struct route_item r;
+		if (!route_item_parse(item, len, &r, NULL) || !r.has_pref ||
+		        (r.kind != ROUTE_ITEM_UNIX && !r.port))
+			abort();
+		if (again.len)
+			str_add_char(&again, ' ');
+		route_item_print(&r, &again);
+	}
+	if (strcmp(list.data, again.data) != 0)
+		abort();
+	str_free(&list);
+	str_free(&again);
+}
 
 static void use(struct conf *c)
 {
@@ -23,6 +49,8 @@ static void use(struct conf *c)
 
 	for (uint32_t i = 0; i < conf_n_bindings(c); i++) {
 		conf_resolve(c, conf_binding(c, i), "gmail.com", &conn, &deliv, &sched);
+		if (conn.routes)
+			use_routes(&conn);
 		conf_resolve_host(c, conf_binding(c, i), "mx.example.com", &limits);
 		conf_eval(c, "gateway", conf_binding(c, i), "example.com", &origin, &err);
 	}

@@ -86,7 +86,7 @@ static struct route *build(struct rig *rig, const char *text)
 		(void)got;
 		addr.port = 25;
 		snprintf(name, sizeof(name), "mx-%s", ip);
-		route_add(r, &addr, (uint16_t)preference, name, false);
+		route_add(r, &(struct route_new_addr){.addr = addr, .preference = (uint16_t)preference, .mx = name});
 	}
 	free(copy);
 	r->expires_mono_us = loop_now_us(rig->loop) + (no_ttl ? 0 : 300 * SECOND_US);
@@ -134,6 +134,13 @@ struct route_query *route_start(
 	timer_init(&rq->timer, answer, rq);
 	timer_arm_in(r->rig->loop, &rq->timer, 1000);
 	return rq;
+}
+
+bool router_is_current(const struct router *r, const struct route *route)
+{
+	(void)r;
+	(void)route;
+	return true;
 }
 
 void route_cancel(struct route_query **prq)

@@ -210,12 +210,15 @@ static bool open_spool(struct world *w, struct error *err)
 
 static void set_prohibited(struct world *w)
 {
-	const struct net_list *list = &conf_global(policy_conf(w->policy))->prohibited_hosts;
-	struct prohibited p = {.nets = list->nets,
-	        .n_nets = (unsigned)list->n,
-	        .own_addresses = list->own,
+	const struct conf *conf = policy_conf(w->policy);
+	const struct global_options *o = conf_global(conf);
+	struct prohibited p = {.rules = o->prohibited_hosts.items,
+	        .n_rules = (unsigned)o->prohibited_hosts.n,
+	        .skips = o->skip_hosts.items,
+	        .n_skips = (unsigned)o->skip_hosts.n,
 	        .local = w->local};
 
+	p.n_own_names = (unsigned)conf_own_names(conf, &p.own_names);
 	router_set_prohibited(w->router, &p);
 }
 

@@ -40,7 +40,8 @@ POLICY = {
         "vip": {"bind_address": "192.0.2.40", "suspend_delivery": True}},
     "binding_groups": {"shared": {"server_max_outbound_connections": 50, "bindings": {
         "shared1": {"bind_address": "192.0.2.31"}, "shared2": {"bind_address": "192.0.2.32", "weight": 3}}}},
-    "domains": {"local.example.com": {"gateway": "10.10.10.20:2400", "delivery_method": "lmtp"}},
+    "domains": {"local.example.com": {"gateway": "10.10.10.20:2400", "delivery_method": "lmtp"},
+                "routed.example": {"routes": ["hub.example.net", "__mx__"]}},
     "rules": [
         {"name": "big", "when": "size > '900' AND NOT helo == 'x'", "bind": "acme"},
         {"name": "word", "when": "body =~ 'needle'", "bind": "acme"},
@@ -125,6 +126,11 @@ def recipients(d):
     r = local["bindings"][0]["route"]
     equal((r["type"], r["next_hop"], r["method"], r["origin"]),
           ("gateway", "10.10.10.20:2400", "lmtp", "policy.json: domains.local.example.com"), "a gateway")
+    a = d.explain("--from", "a@b.example", "--to", "x@routed.example")
+    r = a["recipients"][0]["bindings"][0]["route"]
+    equal((r["type"], r["next_hop"], r["origin"]),
+          ("routes", ["smtp://hub.example.net:25?pref=0", "mx://routed.example:25?pref=1"], "policy.json: domains.routed.example"),
+          "routes, with what they leave open filled in")
     equal(here["domain"], "mta1.example.net", "a recipient without a domain is of this machine")
     a = d.explain("--from", "a@b.example", "--to", "a@[192.0.2.7]", "--to", "a@-x..y")
     equal(a["recipients"][0]["bindings"][0]["route"]["type"], "address", "an address literal")

@@ -35,6 +35,10 @@ struct policy_case {
 	const char *policy, *expected;
 };
 
+#define ROUTE_FORM                                                                                           \
+	"not a route: write __mx__, HOST, ADDRESS, HOST:PORT, [IPv6]:PORT, smtp://HOST?pref=1, lmtp://HOST " \
+	"or lmtp:unix:/path"
+
 static void check_policies(const struct policy_case *cases, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -139,6 +143,78 @@ static void test_values(void **state)
 	                "policy.json: global.prohibited_hosts[1]: \"mine\" is not a network (ADDR or "
 	                "ADDR/BITS)\n"},
 	        {"{ \"global\": { \"prohibited_hosts\": [] } }", ""},
+	        {"{ \"global\": { \"prohibited_hosts\": [\"own\", \"*.bad.example\", \"/^park/\", "
+	         "\"mx.bad.example\", { "
+	         "\"net\": \"own\", \"code\": 550, \"enhanced\": \"5.7.1\", \"text\": \"no\", \"comment\": 1 "
+	         "}], "
+	         "\"skip_hosts\": { \"host\": \"localhost\", \"code\": 450 } } }",
+	                ""},
+	        {"{ \"global\": { \"prohibited_hosts\": [\"10.0.0.300\", \"/(/\", \"*.a*.example\", 5] } }",
+	                "policy.json: global.prohibited_hosts[0]: \"10.0.0.300\" is not a network (ADDR or "
+	                "ADDR/BITS)\n"
+	                "policy.json: global.prohibited_hosts[1]: \"/(/\" is not a pattern: missing closing "
+	                "parenthesis "
+	                "at character 2\n"
+	                "policy.json: global.prohibited_hosts[2]: \"*.a*.example\" is not a network, a host "
+	                "name, "
+	                "*.DOMAIN or /pattern/\n"
+	                "policy.json: global.prohibited_hosts[3]: neither a text nor an object\n"},
+	        {"{ \"global\": { \"prohibited_hosts\": [{ \"code\": 551 }, { \"net\": \"10.0.0.0/8\", "
+	         "\"code\": 450, "
+	         "\"enhanced\": \"4.4.6\", \"text\": \"\", \"txt\": 1 }] } }",
+	                "policy.json: global.prohibited_hosts[0]: one of \"net\" and \"host\" has to be "
+	                "there\n"
+	                "policy.json: global.prohibited_hosts[1].code: not a reply code from 500 to 599\n"
+	                "policy.json: global.prohibited_hosts[1].enhanced: not an enhanced status code as in "
+	                "\"5.4.6\"\n"
+	                "policy.json: global.prohibited_hosts[1].text: not a text of 1 to 400 printable "
+	                "ASCII characters\n"
+	                "policy.json: global.prohibited_hosts[1].txt: unknown key; \"net\", \"host\", "
+	                "\"code\", "
+	                "\"enhanced\" and \"text\" can stand here\n"},
+	        {"{ \"global\": { \"skip_hosts\": [{ \"net\": \"10.0.0.0/8\", \"code\": 551 }] } }",
+	                "policy.json: global.skip_hosts[0].code: not a reply code from 400 to 499\n"},
+	        {"{ \"global\": { \"min_dns_ttl\": \"10m\", \"max_dns_ttl\": \"5m\" } }",
+	                "policy.json: global.min_dns_ttl: is more than max_dns_ttl\n"},
+	        {BINDING(A ", \"routes\": [\"hub.example.net\", \"192.0.2.1:26\", \"[2001:db8::1]:26\", "
+	                   "\"2001:db8::1\", "
+	                   "\"__mx__\", \"smtp://hub?pref=0&ttl=60&port=26&type=mx\", "
+	                   "\"lmtp://hub:24?type=a\", "
+	                   "\"lmtp:unix:/run/lmtp?pref=3\"]"),
+	                ""},
+	        {BINDING(A ", \"routes\": \"__mx__\""), ""},
+	        {BINDING(A ", \"routes\": null"), ""},
+	        {BINDING(A ", \"routes\": []"), ACME ".routes: 0 routes: write 1 to 32, or null for none\n"},
+	        {BINDING(A ", \"routes\": [\"__MX__\", \"mx://a.example:25\", 3]"),
+	                ACME ".routes[0]: \"__MX__\": " ROUTE_FORM "\n" ACME
+	                     ".routes[1]: \"mx://a.example:25\" is not a route, as \"hub.example.net\" or "
+	                     "\"__mx__\"\n" ACME
+	                     ".routes[2]: 3 is not a route, as \"hub.example.net\" or \"__mx__\"\n"},
+	        {BINDING(A ", \"routes\": [\"10.0.0.300\", \"http://hub\", \"[2001:db8::1\", \"a b\", \"\"]"),
+	                ACME ".routes[0]: \"10.0.0.300\": " ROUTE_FORM "\n" ACME
+	                     ".routes[1]: \"http://hub\": \"//hub\" is not a port\n" ACME
+	                     ".routes[2]: \"[2001:db8::1\": " ROUTE_FORM "\n" ACME
+	                     ".routes[3]: \"a b\": " ROUTE_FORM "\n" ACME ".routes[4]: \"\": " ROUTE_FORM
+	                     "\n"},
+	        {BINDING(A
+	                 ", \"routes\": [\"smtp://hub?pref=65536\", \"smtp://hub?ttl=0\", "
+	                 "\"smtp://hub?type=b\", "
+	                 "\"smtp://hub:25?port=26\", \"smtp://hub?x=1\", \"smtp://hub?pref=1&pref=1\", "
+	                 "\"hub?pref=1\", \"lmtp://hub:25\", \"lmtp:unix:run\", \"lmtp:unix:/run?port=1\"]"),
+	                ACME
+	                ".routes[0]: \"smtp://hub?pref=65536\": pref is not a number from 0 to 65535\n" ACME
+	                ".routes[1]: \"smtp://hub?ttl=0\": ttl is not a number of seconds from 1 to "
+	                "86400\n" ACME ".routes[2]: \"smtp://hub?type=b\": type is neither mx nor a\n" ACME
+	                ".routes[3]: \"smtp://hub:25?port=26\": two different ports\n" ACME
+	                ".routes[4]: \"smtp://hub?x=1\": \"x=1\": a route's parameters are pref, ttl, port "
+	                "and "
+	                "type\n" ACME ".routes[5]: \"smtp://hub?pref=1&pref=1\": pref stands twice\n" ACME
+	                ".routes[6]: \"hub?pref=1\": parameters need a method: write smtp://hub?pref=1\n" ACME
+	                ".routes[7]: \"lmtp://hub:25\": LMTP must not be spoken on port 25 (RFC 2033 "
+	                "5)\n" ACME ".routes[8]: \"lmtp:unix:run\": the path of a Unix socket begins with / "
+	                            "and has at most "
+	                "107 bytes\n" ACME
+	                ".routes[9]: \"lmtp:unix:/run?port=1\": port means nothing for a Unix socket\n"},
 	        {BINDING(A ", \"max_outbound_connections\": {}"),
 	                ACME ".max_outbound_connections: an object is not a whole number\n"},
 	};

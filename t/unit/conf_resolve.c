@@ -3,6 +3,7 @@
 #include "t/lib/test.h"
 #include "base/str.h"
 #include "conf/conf.h"
+#include "conf/route_item.h"
 
 static struct conf *load(const char *process, const char *policy)
 {
@@ -368,6 +369,110 @@ static void test_many(void **state)
 	conf_unref(&c);
 }
 
+/* The routes or the gateway that mail for a domain of binding "a" is sent to, with its own values filled in */
+static void check_way(const struct conf *c, const char *domain, const char *expected)
+{
+	struct conn_options o;
+	struct str way;
+
+	conf_resolve(c, conf_binding_named(c, "a"), domain, &o, NULL, NULL);
+	str_init(&way);
+	assert_false(o.routes && o.gateway);
+	if (o.routes)
+		routes_expand(o.routes, &o, domain, &way);
+	else
+		str_add(&way, o.gateway ? o.gateway : "mx");
+	assert_string_equal(way.data, expected);
+	str_free(&way);
+}
+
+/* The more specific place decides; in one place routes go before gateway; null cancels. */
+static void test_routes_and_gateway(void **state)
+{
+	struct conf *c = load("{}",
+	        "{ \"global\": { \"gateway\": \"g.example\", \"routes\": \"r.example\", \"bind_address\": "
+	        "\"192.0.2.1\" "
+	        "},"
+	        "  \"domains\": { \"top.example\": { \"gateway\": \"top-g.example\" },"
+	        "                 \"both.example\": { \"gateway\": \"b-g.example\", \"routes\": "
+	        "[\"b-r.example:26\"] },"
+	        "                 \"/\\\\.re\\\\.example$/\": { \"routes\": \"re-r.example\" },"
+	        "                 \"x.re.example\": { \"gateway\": \"exact.example\" },"
+	        "                 \"r-null.example\": { \"routes\": null },"
+	        "                 \"null.example\": { \"routes\": null, \"gateway\": null },"
+	        "                 \"g-null.example\": { \"gateway\": null },"
+	        "                 \"lmtp.example\": { \"delivery_method\": \"lmtp\", \"lmtp_port\": 24, "
+	        "\"routes\": "
+	        "[\"s.example\", \"smtp://t.example\", \"__mx__\", \"lmtp:unix:/run/l\"] } },"
+	        "  \"bindings\": { \"default\": {}, \"a\": { \"domains\": {"
+	        "    \"own.example\": { \"gateway\": \"own-g.example\" },"
+	        "    \"prefs.example\": { \"remote_smtp_port\": 2525, \"routes\": "
+	        "[\"smtp://p.example?pref=5\", "
+	        "\"__mx__\", \"smtp://q.example?pref=5&ttl=60&type=a\", \"[2001:db8::1]:26\"] } } } } }");
+
+	(void)state;
+	check_way(c, "any.example", "smtp://r.example:25?pref=0");
+	check_way(c, "top.example", "top-g.example");
+	check_way(c, "both.example", "smtp://b-r.example:26?pref=0");
+	check_way(c, "y.re.example", "smtp://re-r.example:25?pref=0");
+	check_way(c, "x.re.example", "exact.example");
+	check_way(c, "r-null.example", "g.example");
+	check_way(c, "g-null.example", "smtp://r.example:25?pref=0");
+	check_way(c, "null.example", "mx");
+	check_way(c, "own.example", "own-g.example");
+	check_way(c, "lmtp.example",
+	        "lmtp://s.example:24?pref=0 smtp://t.example:25?pref=1 mx://lmtp.example:24?pref=2 "
+	        "lmtp:unix:/run/l?pref=3");
+	check_way(c, "prefs.example",
+	        "smtp://p.example:2525?pref=5 mx://prefs.example:2525?pref=6 "
+	        "smtp://q.example:2525?pref=5&ttl=60&type=a smtp://[2001:db8::1]:26?pref=6");
+	EVAL("[\"smtp://p.example?pref=5\",\"__mx__\",\"smtp://"
+	     "q.example?pref=5&ttl=60&type=a\",\"[2001:db8::1]:26\"] "
+	     "from policy.json: bindings.a.domains.prefs.example",
+	        "routes", "a", "prefs.example");
+	conf_unref(&c);
+}
+
+/* Momentum's: one gateway for all, and a domain with its own and LMTP */
+static void test_momentum_example(void **state)
+{
+	struct conf *c =
+	        load("{}", "{ \"global\": { \"gateway\": \"10.10.10.50\", \"bind_address\": \"192.0.2.1\" },"
+	                   "  \"bindings\": { \"default\": {}, \"a\": {} },"
+	                   "  \"domains\": { \"local.example.com\": { \"gateway\": \"10.10.10.20\", "
+	                   "\"delivery_method\": \"lmtp\" } } "
+	                   "}");
+	struct conn_options o;
+
+	(void)state;
+	check_way(c, "any.example", "10.10.10.50");
+	check_way(c, "local.example.com", "10.10.10.20");
+	conf_resolve(c, conf_binding_named(c, "a"), "local.example.com", &o, NULL, NULL);
+	assert_int_equal(o.delivery_method, DELIVERY_LMTP);
+	conf_unref(&c);
+}
+
+static void test_own_names(void **state)
+{
+	struct conf *c = load("{ \"hostname\": \"mta.example\" }",
+	        "{ \"global\": { \"bind_address\": \"192.0.2.1\", \"ehlo_hostname\": \"__hostname__\" },"
+	        "  \"bindings\": { \"default\": {}, \"a\": { \"ehlo_hostname\": \"A.example\", \"domains\": "
+	        "{ \"d.example\": "
+	        "{ \"ehlo_hostname\": \"ad.example\" } } }, \"b\": { \"ehlo_hostname\": \"[192.0.2.1]\" } },"
+	        "  \"binding_groups\": { \"g\": { \"ehlo_hostname\": \"g.example\", \"bindings\": { \"c\": "
+	        "{} } } } }");
+	const char *const *names;
+	char all[200] = "";
+
+	(void)state;
+	for (size_t i = 0, n = conf_own_names(c, &names); i < n; i++) {
+		strcat(all, names[i]);
+		strcat(all, " ");
+	}
+	assert_string_equal(all, "mta.example g.example a.example ad.example ");
+	conf_unref(&c);
+}
+
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_layer),
         cmocka_unit_test(test_many),
@@ -376,5 +481,8 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_structs),
         cmocka_unit_test(test_hosts),
         cmocka_unit_test(test_bindings),
+        cmocka_unit_test(test_routes_and_gateway),
+        cmocka_unit_test(test_momentum_example),
+        cmocka_unit_test(test_own_names),
 };
 TEST_MAIN("conf_resolve", tests)

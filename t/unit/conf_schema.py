@@ -54,6 +54,9 @@ for name in sorted(os.listdir(os.path.join(srcdir, "etc/examples"))):
 accepts(process, {}, "an empty file")
 accepts(process, {"dns": {"servers": ["::1", {"address": "192.0.2.1:5353", "trust_ad": True}]},
                   "spool": {"memory": 268435456}, "comment": ["any", 1]}, "other forms of values")
+accepts(policy, {"global": {"routes": ["hub", "smtp://h?pref=1"], "skip_hosts": "own",
+                            "prohibited_hosts": ["own", {"host": "*.bad", "code": 550, "text": "no"}]},
+                 "domains": {"a.example": {"routes": "__mx__"}, "b.example": {"routes": None}}}, "routes and rules for hosts")
 accepts(policy, {"global": {"retry_interval": 60, "max_retries": "none", "gateway": None, "use_ipv6": "off"},
                  "bindings": {"comment": "x", "default": {"comment": 1}},
                  "rules": [{"when": "size > '3'", "bind": {"a": 1, "group:b": 2.5}}]}, "other forms of values")

@@ -80,6 +80,7 @@ static void test_conn_options(void **state)
 #define CHANGE_ENUM(tag) CHANGE_NUMBER
 #define CHANGE_EHLO CHANGE_TEXT
 #define CHANGE_GATEWAY CHANGE_TEXT
+#define CHANGE_ROUTES CHANGE_TEXT
 #define IF_CONN(type, name)                                                                                  \
 	CHANGE_##type(OPT_N_##type(name));                                                                   \
 	differ(&a, &b, #name);                                                                               \

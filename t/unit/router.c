@@ -196,11 +196,112 @@ static const struct routing_case cases[] = {
         {"gateway SERVFAIL", "servfail g.test", NEXT_HOP_GATEWAY, "g.test", false, "451 4.4.3", "SERVFAIL"},
 };
 
-static void routes_as_listed(void **state)
+#define R NEXT_HOP_ROUTES
+#define HUBS "addr h1.test 192.0.2.1;addr h2.test 192.0.2.2;mx d.test 10 m.test;addr m.test 192.0.2.9"
+
+/* As routes_expand() prints them: preference and port are always there */
+static const struct routing_case list_cases[] = {
+        {"strict order", HUBS, R, "smtp://h1.test:25?pref=0 smtp://h2.test:25?pref=1", false,
+                "0 h1.test 192.0.2.1:25, 1 h2.test 192.0.2.2:25", NULL},
+        {"balance", HUBS, R, "smtp://h1.test:25?pref=7 smtp://h2.test:26?pref=7", false,
+                "0 h1.test 192.0.2.1:25, 0 h2.test 192.0.2.2:26", NULL},
+        {"order is by preference", HUBS, R, "smtp://h1.test:25?pref=9 smtp://h2.test:25?pref=3", false,
+                "0 h2.test 192.0.2.2:25, 1 h1.test 192.0.2.1:25", NULL},
+        {"hub, then the domain's own", HUBS, R, "smtp://h1.test:25?pref=1 mx://d.test:25?pref=2", false,
+                "0 h1.test 192.0.2.1:25, 1 m.test 192.0.2.9:25", NULL},
+        {"levels of an item stay within it",
+                "mx g.test 10 a.test;mx g.test 20 b.test;addr a.test 192.0.2.1;addr b.test 192.0.2.2;"
+                "addr h.test 192.0.2.3",
+                R, "smtp://g.test:25?pref=0 smtp://h.test:25?pref=1", false,
+                "0 a.test 192.0.2.1:25, 1 b.test 192.0.2.2:25, 2 h.test 192.0.2.3:25", NULL},
+        {"equal items share by level",
+                "mx g.test 10 a.test;mx g.test 20 b.test;addr a.test 192.0.2.1;addr b.test 192.0.2.2;"
+                "addr h.test 192.0.2.3",
+                R, "smtp://g.test:25?pref=0 smtp://h.test:25?pref=0", false,
+                "0 a.test 192.0.2.1:25, 0 h.test 192.0.2.3:25, 1 b.test 192.0.2.2:25", NULL},
+        {"type=a asks for no MX", "mx g.test 10 a.test;addr a.test 192.0.2.1;addr g.test 192.0.2.9", R,
+                "smtp://g.test:25?pref=0&type=a", false, "0 g.test 192.0.2.9:25", NULL},
+        {"addresses", "", R, "smtp://192.0.2.1:25?pref=0 smtp://[2001:db8::1]:2525?pref=1", false,
+                "0 192.0.2.1 192.0.2.1:25, 1 2001:db8::1 [2001:db8::1]:2525", NULL},
+        {"addresses, use_ipv6 off", "", R, "smtp://192.0.2.1:25?pref=0 smtp://[2001:db8::1]:2525?pref=1",
+                true, "0 192.0.2.1 192.0.2.1:25", NULL},
+        {"one that does not exist is passed over", HUBS, R,
+                "smtp://gone.test:25?pref=0 smtp://h2.test:25?pref=1", false, "0 h2.test 192.0.2.2:25", NULL},
+        {"one that fails is passed over", HUBS ";servfail h1.test", R,
+                "smtp://h1.test:25?pref=0 smtp://h2.test:25?pref=1", false, "0 h2.test 192.0.2.2:25", NULL},
+        {"none exists: an accident", "", R, "smtp://h1.test:25?pref=0 smtp://h2.test:25?pref=1", false,
+                "451 4.4.3", "route h1.test does not exist (NXDOMAIN); route h2.test"},
+        {"null MX of a route", "mx h1.test null", R, "smtp://h1.test:25?pref=0", false, "451 4.4.3",
+                "null MX"},
+        {"the domain's own alone: its word counts", "", R, "mx://d.test:25?pref=0", false, "550 5.1.2",
+                "domain d.test does not exist"},
+        {"... also its null MX", "mx d.test null", R, "mx://d.test:25?pref=0", false, "556 5.1.10", NULL},
+        {"... and its failure", "servfail d.test", R, "mx://d.test:25?pref=0", false, "451 4.4.3", NULL},
+        {"beside a route it is an accident", "", R, "smtp://h1.test:25?pref=0 mx://d.test:25?pref=1", false,
+                "451 4.4.3", NULL},
+        {"a literal domain's own", "", R, "mx://[192.0.2.5]:25?pref=0", false, "0 192.0.2.5 192.0.2.5:25",
+                NULL},
+        {"an IPv6 literal domain's own", "", R, "mx://[IPv6:2001:db8::5]:25?pref=0", false,
+                "0 2001:db8::5 [2001:db8::5]:25", NULL},
+        {"not a list", "", R, "", false, "451 4.4.3", "not a list of routes"},
+};
+
+static void check_cases(const struct routing_case *table, size_t n);
+
+static void lists_of_routes(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < array_len(cases); i++) {
-		const struct routing_case *c = &cases[i];
+	check_cases(list_cases, array_len(list_cases));
+}
+
+static void a_socket_among_routes(void **state)
+{
+	struct world w;
+
+	(void)state;
+	setup(&w);
+	script(&w, HUBS);
+	ask(&w, R, "smtp://h1.test:25?pref=0 lmtp:unix:/run/lmtp.sock?pref=1 lmtp://h2.test:2003?pref=1",
+	        true);
+	assert_int_equal(w.route->n, 3);
+	assert_int_equal(w.route->addrs[0].method, ROUTE_METHOD_SMTP);
+	for (unsigned i = 1; i < 3; i++) {
+		bool sock = w.route->addrs[i].unix_path != NULL;
+		assert_int_equal(w.route->addrs[i].method, ROUTE_METHOD_LMTP);
+		assert_int_equal(w.route->addrs[i].preference, 1);
+		assert_string_equal(w.route->addrs[i].mx, sock ? "/run/lmtp.sock" : "h2.test");
+	}
+	ask(&w, NEXT_HOP_GATEWAY, "/run/mta.sock", true);
+	assert_int_equal(w.route->n, 1);
+	assert_string_equal(w.route->addrs[0].unix_path, "/run/mta.sock");
+	assert_int_equal(w.route->addrs[0].method, ROUTE_METHOD_OPTION);
+	teardown(&w);
+}
+
+static uint64_t lifetime_s(const struct world *w);
+
+static void a_route_lives_as_long_as_its_ttl_says(void **state)
+{
+	struct world w;
+
+	(void)state;
+	setup(&w);
+	script(&w, HUBS ";ttl h1.test 300");
+	ask(&w, R, "smtp://h1.test:25?pref=0&ttl=20", true);
+	assert_int_equal(lifetime_s(&w), 20);
+	ask(&w, R, "smtp://h1.test:25?pref=0&ttl=900", true);
+	assert_int_equal(lifetime_s(&w), 300);
+	ask(&w, R, "smtp://192.0.2.1:25?pref=0&ttl=30", true);
+	assert_int_equal(lifetime_s(&w), 30);
+	ask(&w, R, "smtp://gone.test:25?pref=0 smtp://192.0.2.1:25?pref=1", true);
+	assert_int_equal(lifetime_s(&w), 60);
+	teardown(&w);
+}
+
+static void check_cases(const struct routing_case *table, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct routing_case *c = &table[i];
 		struct world w;
 		char *got;
 
@@ -223,12 +324,18 @@ static void routes_as_listed(void **state)
 	}
 }
 
-static struct addr_net net(const char *text)
+static void routes_as_listed(void **state)
 {
-	struct addr_net n;
+	(void)state;
+	check_cases(cases, array_len(cases));
+}
 
-	assert_true(addr_net_parse(text, &n, NULL));
-	return n;
+static struct host_rule net(const char *text)
+{
+	struct host_rule r = {.kind = HOST_RULE_NET};
+
+	assert_true(addr_net_parse(text, &r.net, NULL));
+	return r;
 }
 
 static struct addr addr(const char *text)
@@ -271,10 +378,15 @@ static void prohibited_addresses_are_left_out(void **state)
 	        {"loopback reaches a listener on all", "", NEXT_HOP_GATEWAY, "127.0.0.9:2525", false,
 	                "451 4.4.6", NULL},
 	};
-	struct addr_net nets[] = {net("127.0.0.0/8"), net("::1"), net("0.0.0.0"), net("::")};
+	struct host_rule rules[] = {
+	        net("127.0.0.0/8"), net("::1"), net("0.0.0.0"), net("::"), {.kind = HOST_RULE_OWN}};
 	struct addr listeners[] = {addr("127.0.0.1:2424"), addr("0.0.0.0:2525")}, own = addr("198.51.100.1");
 	struct local_addrs *local = local_addrs_fake();
-	struct prohibited p = {nets, array_len(nets), true, listeners, array_len(listeners), local};
+	struct prohibited p = {.rules = rules,
+	        .n_rules = array_len(rules),
+	        .own_listeners = listeners,
+	        .n_own_listeners = array_len(listeners),
+	        .local = local};
 
 	(void)state;
 	local_addrs_fake_set(local, &own, true);
@@ -298,11 +410,191 @@ static void prohibited_addresses_are_left_out(void **state)
 	local_addrs_free(&local);
 }
 
+static struct host_rule host(const char *pattern)
+{
+	return (struct host_rule){.kind = HOST_RULE_NAME, .host = pattern};
+}
+
+static void check_rules(const struct prohibited *p, const struct routing_case *table, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct world w;
+		char *got;
+
+		setup(&w);
+		router_set_prohibited(w.router, p);
+		script(&w, table[i].dns);
+		ask(&w, table[i].type, table[i].name, true);
+		got = w.route ? print_route(w.route) : mem_printf("%d %s", w.why.code, w.why.enhanced);
+		if (strcmp(got, table[i].expect) != 0)
+			fail_msg("%s: expected %s, got %s (%s)", table[i].what, table[i].expect, got,
+			        w.why.reply);
+		if (table[i].says && !strstr(w.why.reply, table[i].says))
+			fail_msg("%s: \"%s\" not in \"%s\"", table[i].what, table[i].says, w.why.reply);
+		if (!w.route)
+			assert_int_equal(
+			        w.why.class, w.why.code / 100 == 5 ? OUTCOME_PERMANENT : OUTCOME_TRANSIENT);
+		mem_free(&got);
+		teardown(&w);
+	}
+}
+
+#define D NEXT_HOP_DOMAIN
+
+static void rules_have_their_own_words(void **state)
+{
+	static const struct routing_case table[] = {
+	        {"a network with code and text", "addr d.test 10.1.2.3", D, "d.test", false, "550 5.7.1",
+	                "no mail to private networks"},
+	        {"the first that matches counts", "addr d.test 10.9.2.3", D, "d.test", false, "551 5.4.6",
+	                "prohibited address 10.9.2.3"},
+	        {"by name", "mx d.test 10 mx.bad.test;addr mx.bad.test 192.0.2.1", D, "d.test", false,
+	                "551 5.4.6", "mail host mx.bad.test is prohibited"},
+	        {"below a name", "mx d.test 10 a.b.worse.test;addr a.b.worse.test 192.0.2.1", D, "d.test",
+	                false, "553 5.7.7", "typo"},
+	        {"but not the name itself", "mx d.test 10 worse.test;addr worse.test 192.0.2.1", D, "d.test",
+	                false, "10 worse.test 192.0.2.1:25", NULL},
+	        {"by pattern", "mx d.test 10 park7.test;addr park7.test 192.0.2.1", D, "d.test", false,
+	                "551 5.4.6", NULL},
+	        {"the others are used",
+	                "mx d.test 10 mx.bad.test;mx d.test 20 ok.test;addr mx.bad.test 192.0.2.1;addr "
+	                "ok.test "
+	                "192.0.2.2",
+	                D, "d.test", false, "20 ok.test 192.0.2.2:25", NULL},
+	        {"skipped: the others are used",
+	                "mx d.test 10 s.test;mx d.test 20 ok.test;addr s.test 192.0.2.77;addr ok.test "
+	                "192.0.2.2",
+	                D, "d.test", false, "20 ok.test 192.0.2.2:25", NULL},
+	        {"skipped: without others it waits", "mx d.test 10 s.test;addr s.test 192.0.2.77", D,
+	                "d.test", false, "451 4.4.4", "skip_hosts"},
+	        {"skipped by name, own words", "mx d.test 10 mx.later.test;addr mx.later.test 192.0.2.1", D,
+	                "d.test", false, "452 4.3.1", "not today"},
+	        {"skipped and prohibited: it waits",
+	                "mx d.test 10 s.test;mx d.test 20 mx.bad.test;addr s.test 192.0.2.77;addr "
+	                "mx.bad.test "
+	                "192.0.2.1",
+	                D, "d.test", false, "451 4.4.4", NULL},
+	        {"a gateway is not judged", "mx g.test 10 mx.bad.test;addr mx.bad.test 10.1.2.3",
+	                NEXT_HOP_GATEWAY, "g.test", false, "10 mx.bad.test 10.1.2.3:25", NULL},
+	        {"nor is a route", "mx g.test 10 mx.bad.test;addr mx.bad.test 10.1.2.3", R,
+	                "smtp://g.test:25?pref=0", false, "0 mx.bad.test 10.1.2.3:25", NULL},
+	        {"but the domain's own among routes is",
+	                "mx d.test 10 mx.bad.test;addr mx.bad.test 192.0.2.1", R, "mx://d.test:25?pref=0",
+	                false, "551 5.4.6", NULL},
+	};
+	struct host_rule rules[] = {net("10.1.0.0/16"), net("10.0.0.0/8"), host("mx.bad.test"),
+	        host("*.worse.test"), host("/^park[0-9]+\\./")};
+	struct host_rule skips[] = {net("192.0.2.77"), host("mx.later.test")};
+	struct prohibited p = {
+	        .rules = rules, .n_rules = array_len(rules), .skips = skips, .n_skips = array_len(skips)};
+
+	(void)state;
+	rules[0].code = 550;
+	rules[0].enhanced = "5.7.1";
+	rules[0].text = "no mail to private networks";
+	rules[3].code = 553;
+	rules[3].enhanced = "5.7.7";
+	rules[3].text = "a typo in the domain?";
+	skips[1].code = 452;
+	skips[1].enhanced = "4.3.1";
+	skips[1].text = "not today";
+	check_rules(&p, table, array_len(table));
+}
+
+/* RFC 5321 5.1 */
+#define THREE                                                                                                \
+	"mx d.test 10 a.test;mx d.test 20 b.test;mx d.test 30 c.test;addr a.test 192.0.2.1;addr c.test "     \
+	"192.0.2.3;"
+
+static void we_are_among_the_mx_hosts(void **state)
+{
+	static const struct routing_case table[] = {
+	        {"by name",
+	                "mx d.test 10 a.test;mx d.test 20 mta1.test;mx d.test 20 b.test;mx d.test 30 "
+	                "c.test;addr "
+	                "a.test 192.0.2.1;addr b.test 192.0.2.2;addr c.test 192.0.2.3;addr mta1.test "
+	                "192.0.2.4",
+	                D, "d.test", false, "10 a.test 192.0.2.1:25", NULL},
+	        {"by a binding's name, best",
+	                "mx d.test 10 ehlo.test;mx d.test 20 a.test;addr a.test 192.0.2.1", D, "d.test",
+	                false, "551 5.4.6", "ehlo.test is this machine"},
+	        {"as the domain itself", "addr mta1.test 192.0.2.1", D, "mta1.test", false, "551 5.4.6",
+	                NULL},
+	        {"by address", THREE "addr b.test 198.51.100.1", D, "d.test", false, "10 a.test 192.0.2.1:25",
+	                NULL},
+	        {"by address, the other one of it counts too",
+	                "mx d.test 10 b.test;addr b.test 198.51.100.1;addr b.test 192.0.2.2", D, "d.test",
+	                false, "551 5.4.6", NULL},
+	        {"by a listener", THREE "addr b.test 203.0.113.5", D, "d.test", false,
+	                "10 a.test 192.0.2.1:25", NULL},
+	        {"loopback is left out and no more", THREE "addr b.test 127.0.0.1", D, "d.test", false,
+	                "10 a.test 192.0.2.1:25, 30 c.test 192.0.2.3:25", NULL},
+	        {"the better one cannot be resolved",
+	                "mx d.test 10 a.test;mx d.test 20 mta1.test;servfail a.test", D, "d.test", false,
+	                "451 4.4.3", NULL},
+	        {"a worse one that cannot be resolved does not matter",
+	                "mx d.test 10 mta1.test;mx d.test 20 a.test;servfail a.test", D, "d.test", false,
+	                "551 5.4.6", NULL},
+	        {"a gateway of our name is the operator's word", "addr mta1.test 192.0.2.1", NEXT_HOP_GATEWAY,
+	                "mta1.test", false, "0 mta1.test 192.0.2.1:25", NULL},
+	        {"among routes: the domain's own", "mx d.test 10 mta1.test;addr h.test 192.0.2.7", R,
+	                "mx://d.test:25?pref=0 smtp://h.test:25?pref=1", false, "0 h.test 192.0.2.7:25",
+	                NULL},
+	};
+	struct host_rule rules[] = {net("127.0.0.0/8"), {.kind = HOST_RULE_OWN}};
+	const char *const names[] = {"mta1.test", "ehlo.test", "mta1.test"};
+	struct addr own = addr("198.51.100.1"), loopback = addr("127.0.0.1"),
+	            listener = addr("203.0.113.5:25");
+	struct local_addrs *local = local_addrs_fake();
+	struct prohibited p = {.rules = rules,
+	        .n_rules = array_len(rules),
+	        .own_names = names,
+	        .n_own_names = array_len(names),
+	        .own_listeners = &listener,
+	        .n_own_listeners = 1,
+	        .local = local};
+	static const struct routing_case open_table[] = {
+	        {"no own addresses: by address no more", THREE "addr b.test 198.51.100.1", D, "d.test", false,
+	                "10 a.test 192.0.2.1:25, 20 b.test 198.51.100.1:25, 30 c.test 192.0.2.3:25", NULL},
+	        {"by name all the same", "mx d.test 10 ehlo.test;mx d.test 20 a.test;addr a.test 192.0.2.1",
+	                D, "d.test", false, "551 5.4.6", NULL},
+	        {"by a listener all the same", THREE "addr b.test 203.0.113.5", D, "d.test", false,
+	                "10 a.test 192.0.2.1:25", NULL},
+	};
+
+	(void)state;
+	local_addrs_fake_set(local, &own, true);
+	local_addrs_fake_set(local, &loopback, true);
+	check_rules(&p, table, array_len(table));
+	p.n_rules = 0;
+	check_rules(&p, open_table, array_len(open_table));
+	local_addrs_free(&local);
+}
+
+static void a_refresh_makes_routes_old(void **state)
+{
+	struct prohibited none = {0};
+	struct world w;
+
+	(void)state;
+	setup(&w);
+	script(&w, "addr d.test 192.0.2.1");
+	ask(&w, D, "d.test", true);
+	assert_true(router_is_current(w.router, w.route));
+	router_refresh(w.router);
+	assert_false(router_is_current(w.router, w.route));
+	ask(&w, D, "d.test", true);
+	assert_true(router_is_current(w.router, w.route));
+	router_set_prohibited(w.router, &none);
+	assert_false(router_is_current(w.router, w.route));
+	teardown(&w);
+}
+
 /* prohibited_hosts: []: only our own listeners count */
 static void nothing_prohibited_but_own_listeners(void **state)
 {
 	struct addr listeners[] = {addr("127.0.0.1:25")};
-	struct prohibited p = {NULL, 0, false, listeners, 1, NULL};
+	struct prohibited p = {.own_listeners = listeners, .n_own_listeners = 1};
 	struct world w;
 
 	(void)state;
@@ -497,7 +789,13 @@ static void huge_answers_are_bounded(void **state)
 
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(routes_as_listed),
+        cmocka_unit_test(lists_of_routes),
+        cmocka_unit_test(a_socket_among_routes),
+        cmocka_unit_test(a_route_lives_as_long_as_its_ttl_says),
         cmocka_unit_test(prohibited_addresses_are_left_out),
+        cmocka_unit_test(rules_have_their_own_words),
+        cmocka_unit_test(we_are_among_the_mx_hosts),
+        cmocka_unit_test(a_refresh_makes_routes_old),
         cmocka_unit_test(nothing_prohibited_but_own_listeners),
         cmocka_unit_test(equal_preference_is_shuffled),
         cmocka_unit_test(aaaa_is_not_asked_without_ipv6),
