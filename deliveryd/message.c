@@ -1,6 +1,8 @@
 #include "config.h"
 #include "message.h"
 
+#include <string.h>
+
 #include "spool/body.h"
 
 #define MESSAGE_POOL_BYTES 1024
@@ -33,4 +35,16 @@ void message_unref(struct message **message_ptr)
 	body_unref(&m->body);
 	pool = m->pool;
 	pool_free(&pool);
+}
+
+uint32_t message_text_flags(const char *text, size_t len)
+{
+	uint32_t flags = 0;
+
+	if (len > 0 && (text[0] == '.' || memmem(text, len, "\n.", 2) != NULL))
+		flags |= MESSAGE_DOT_LINES;
+	for (size_t i = 0; i < len && (flags & MESSAGE_8BIT) == 0; i++)
+		if ((unsigned char)text[i] > 127)
+			flags |= MESSAGE_8BIT;
+	return flags;
 }

@@ -66,5 +66,7 @@ struct message {
 struct message *message_new(void); /* refs 1, in its own pool */
 struct message *message_ref(struct message *);
 void message_unref(struct message **);
+/* MESSAGE_DOT_LINES and MESSAGE_8BIT as these bytes ask for: who makes a body of his own must set them. */
+uint32_t message_text_flags(const char *text, size_t len);
 
 #endif

@@ -309,6 +309,7 @@ static void write_report(struct bounce *b)
 	b->dsn = dsn_message(b, packed_sender(d->packed));
 	str_init(&text);
 	render(b, &text);
+	b->dsn->flags |= message_text_flags(text.data, text.len); /* the original's header is in it */
 	struct body_writer *w = body_writer_new(q->spool, q->loop, text.len);
 	if (w) {
 		b->dsn->header_size = header_bytes(text.data, text.len);

@@ -50,6 +50,8 @@ static void print_head(const struct dsn *d, const char *boundary, struct str *ou
 	str_printf(out, "Message-ID: <%s.dsn@", id_print(d->dsn_id, id));
 	add_safe(out, d->reporting_mta, 255);
 	str_add(out, ">\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n");
+	if (header_is_8bit(d)) /* RFC 2045 6.4: what holds an 8bit part is 8bit itself */
+		str_add(out, "Content-Transfer-Encoding: 8bit\r\n");
 	str_printf(out, "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"%s\"\r\n\r\n",
 		boundary);
 }

@@ -124,6 +124,8 @@ void rig_hold_commits(struct rig *, bool);
 void rig_no_space(struct rig *, bool); /* DSNs cannot be stored */
 /* The newest DSN's text, borrowed; NULL if there is none */
 const char *rig_dsn(struct rig *);
+uint32_t rig_dsn_flags(struct rig *); /* enum message_flags of it */
+void rig_header(struct rig *, const char *header /* borrows */); /* what originals are read back with */
 
 unsigned rig_count(const struct rig *, const char *type);
 unsigned rig_count_for(const struct rig *, const char *type, uint64_t id);

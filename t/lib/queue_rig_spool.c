@@ -41,6 +41,8 @@ struct spool {
 	struct spool_results *held, **held_end;
 	uint64_t uncommitted, since_us;
 	char *dsn;
+	uint32_t dsn_flags;
+	const char *header; /* of each original; NULL = a plain one */
 	struct timer commit;
 	struct spool_load *loads;
 };
@@ -281,6 +283,16 @@ const char *rig_dsn(struct rig *rig)
 	return rig->spool->dsn;
 }
 
+uint32_t rig_dsn_flags(struct rig *rig)
+{
+	return rig->spool->dsn_flags;
+}
+
+void rig_header(struct rig *rig, const char *header)
+{
+	rig->spool->header = header;
+}
+
 void spool_add(struct spool *s, struct spool_add *add)
 {
 	bool hold = s->hold;
@@ -291,6 +303,7 @@ void spool_add(struct spool *s, struct spool_add *add)
 	if (add->result == SPOOL_STORED) {
 		free(s->dsn);
 		s->dsn = mem_strndup(add->message->body->bytes.data, add->message->body->bytes.len);
+		s->dsn_flags = add->message->flags;
 		store(s->rig, message_ref(add->message));
 		for (size_t i = 0; i < add->results->n; i++)
 			apply(s, &add->results->items[i]);
@@ -423,22 +436,22 @@ void body_writer_finish(
 }
 
 struct body_cursor {
+	const char *header;
 	bool read;
 };
-
-static const char header[] = "From: a@b\r\nSubject: original\r\n\r\n";
 
 struct body_cursor *body_cursor_new(struct spool *s, struct loop *loop, uint64_t id, struct body *body,
         uint64_t from, void (*wake)(void *), void *ctx)
 {
-	(void)s;
+	struct body_cursor *c = mem_zalloc(sizeof(*c));
 	(void)loop;
 	(void)id;
 	(void)body;
 	(void)from;
 	(void)wake;
 	(void)ctx;
-	return mem_zalloc(sizeof(struct body_cursor));
+	c->header = s->header ? s->header : "From: a@b\r\nSubject: original\r\n\r\n";
+	return c;
 }
 
 enum body_peek body_cursor_peek(struct body_cursor *c, struct iovec *iov, unsigned max, unsigned *n)
@@ -446,8 +459,8 @@ enum body_peek body_cursor_peek(struct body_cursor *c, struct iovec *iov, unsign
 	(void)max;
 	if (c->read)
 		return BODY_END;
-	iov[0].iov_base = (char *)(uintptr_t)header;
-	iov[0].iov_len = sizeof(header) - 1;
+	iov[0].iov_base = (char *)(uintptr_t)c->header;
+	iov[0].iov_len = strlen(c->header);
 	*n = 1;
 	return BODY_READY;
 }

@@ -91,6 +91,7 @@ static void a_reply_cannot_break_out(void **state)
 	assert_null(strstr(s.data, "\nX-Evil"));
 	assert_null(strstr(s.data, "\x80"));
 	has(&s, "text/rfc822-headers; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n");
+	has(&s, "MIME-Version: 1.0\r\nContent-Transfer-Encoding: 8bit\r\n");
 	str_free(&s);
 }
 

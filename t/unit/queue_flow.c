@@ -110,6 +110,28 @@ static void test_bounce_and_dsn(void **state)
 	rig_free(&rig);
 }
 
+/* A DSN brings the original's header back: sent without dot-stuffing, a line "." in it would end the data, and what
+ * follows would be commands to the MTA in front, said by one of its own. */
+static void test_dsn_of_dot_lines_is_stuffed(void **state)
+{
+	(void)state;
+	struct rig *rig = ready_rig(TWO_BINDINGS);
+	rig_mx(rig, "203.0.113.1")->says = says_no;
+	rig_send(rig, "acme", "a@acme.example", "x@example.com");
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig_dsn_flags(rig), MESSAGE_DSN);
+	rig_header(rig, "Subject: a\r\n.\r\nMAIL FROM:<f@x.y>\r\n\r\n");
+	rig_send(rig, "acme", "a@acme.example", "y@example.com");
+	rig_run(rig, SECOND_US);
+	assert_non_null(strstr(rig_dsn(rig), "\r\n.\r\nMAIL"));
+	assert_int_equal(rig_dsn_flags(rig), MESSAGE_DSN | MESSAGE_DOT_LINES);
+	rig_header(rig, "Subject: \xc3\xa9\r\n\r\n");
+	rig_send(rig, "acme", "a@acme.example", "z@example.com");
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig_dsn_flags(rig), MESSAGE_DSN | MESSAGE_8BIT);
+	rig_free(&rig);
+}
+
 static void test_no_dsn_to_null(void **state)
 {
 	(void)state;
@@ -646,6 +668,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_delivered),
         cmocka_unit_test(test_retry_times),
         cmocka_unit_test(test_bounce_and_dsn),
+        cmocka_unit_test(test_dsn_of_dot_lines_is_stuffed),
         cmocka_unit_test(test_no_dsn_to_null),
         cmocka_unit_test(test_dsn_refused_ends),
         cmocka_unit_test(test_generate_bounces_off),
