@@ -98,6 +98,18 @@ void conf_resolve_host(
         const struct conf *, const struct conf_binding *, const char *mx_name, struct host_limits *);
 
 /*
+ * The combined limits (scope_max_outbound_connections) that sessions of a binding to a domain count in: each place that
+ * sets it and covers them. The place's path names the counter.
+ */
+#define SCOPE_LIMITS_MAX 6
+struct scope_limit {
+	char where[400]; /* "domains./^(wanadoo|orange)\\.fr$/" */
+	uint32_t max;
+};
+unsigned conf_scope_limits(const struct conf *, const struct conf_binding *, const char *domain,
+        struct scope_limit out[SCOPE_LIMITS_MAX]);
+
+/*
  * What a reload changed, for its answer. Adds to the object `into`: "added", "removed", "changed" (names of
  * bindings), "options" (what else changed, as "global.retry_interval" or "log.level"), "restart" (options
  * that keep their old value until a restart), "rules" (true if they changed) and "rules_added", "rules_removed",

@@ -197,6 +197,65 @@ void conf_resolve_host(
 	*out = (struct host_limits){0};
 	if (f.value[OPT_max_outbound_connections])
 		out->max_outbound_connections = (uint32_t)f.value[OPT_max_outbound_connections]->v.u;
+	if (f.value[OPT_scope_max_outbound_connections] &&
+	        f.value[OPT_scope_max_outbound_connections]->v.u != UINT32_MAX)
+		out->scope_max_outbound_connections =
+		        (uint32_t)f.value[OPT_scope_max_outbound_connections]->v.u;
+}
+
+/* --- combined limits: every place counts, none hides another --------------------------------------------------- */
+
+static void add_scope_limit(const struct found *f, struct scope_limit *out, unsigned *n)
+{
+	const struct scope_value *v = f->value[OPT_scope_max_outbound_connections];
+	struct str path;
+
+	if (!v || v->v.u == UINT32_MAX) /* "none" */
+		return;
+	str_init(&path);
+	scope_path(f->from[OPT_scope_max_outbound_connections], &path);
+	snprintf(out[*n].where, sizeof(out[*n].where), "%s", path.data);
+	out[(*n)++].max = (uint32_t)v->v.u;
+	str_free(&path);
+}
+
+static void scope_limit_of(const struct scope *s, struct scope_limit *out, unsigned *n)
+{
+	struct found f = {0};
+
+	option_set_add(&f.wanted, OPT_scope_max_outbound_connections);
+	found_take(&f, s);
+	add_scope_limit(&f, out, n);
+}
+
+static void scope_limit_named(
+        const struct names *names, const char *domain, struct scope_limit *out, unsigned *n)
+{
+	struct found f = {0};
+
+	option_set_add(&f.wanted, OPT_scope_max_outbound_connections);
+	found_take_named(&f, names, domain, strmap_hash(domain));
+	add_scope_limit(&f, out, n);
+}
+
+unsigned conf_scope_limits(const struct conf *c, const struct conf_binding *pub, const char *domain,
+        struct scope_limit out[SCOPE_LIMITS_MAX])
+{
+	const struct binding *b = binding_of(pub);
+	unsigned n = 0;
+
+	if (b && domain) {
+		scope_limit_named(b->domains, domain, out, &n);
+		scope_limit_named(b->group->domains, domain, out, &n);
+	}
+	if (b) {
+		scope_limit_of(&b->scope, out, &n);
+		scope_limit_of(&b->group->scope, out, &n);
+	}
+	if (domain)
+		scope_limit_named(c->domains, domain, out, &n);
+	scope_limit_of(&c->global, out, &n);
+	return n;
 }
 
 /* --- one option, and where it comes from

@@ -383,15 +383,26 @@ static uint32_t goal(const struct hop_queue *hq)
 	return schedule_goal(moving, o->max_outbound_connections, o->connection_allocation_aggressiveness);
 }
 
-static unsigned wanted_limits(struct hop_queue *hq, const struct choice *c, struct limit *wanted[LEASES_MAX])
+/* The host's and the scopes' limits. */
+static unsigned named_limits(
+        struct hop_queue *hq, const struct choice *c, struct host_limit *named[NAMED_LIMITS_MAX])
+{
+	unsigned n = 0;
+	for (int i = 0; i < 2; i++) {
+		if (c->host[i])
+			named[n++] = c->host[i];
+	}
+	return n + scopes_limits(hq->q, hq->key.scopes, named + n);
+}
+
+static unsigned wanted_limits(struct hop_queue *hq, struct host_limit *const *named, unsigned n_named,
+        struct limit *wanted[LEASES_MAX])
 {
 	unsigned n = 0;
 	wanted[n++] = &hq->traffic->own;
 	wanted[n++] = &hq->traffic->pair->limit;
-	for (int i = 0; i < 2; i++) {
-		if (c->host[i])
-			wanted[n++] = &c->host[i]->limit;
-	}
+	for (unsigned i = 0; i < n_named; i++)
+		wanted[n++] = &named[i]->limit;
 	wanted[n++] = binding_total(binding_at(hq->q, hq->key.binding));
 	wanted[n++] = &hq->q->server;
 	return n;
@@ -401,6 +412,7 @@ static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 {
 	struct traffic *t = hq->traffic;
 	struct limit *wanted[LEASES_MAX], *full;
+	struct host_limit *named[NAMED_LIMITS_MAX];
 	struct choice c;
 	if (hq->n[DELIVERY_READY] == 0 || t->n_conns - t->n_leaving >= goal(hq) ||
 	        t->n_opening >= hq->n[DELIVERY_READY] || (!t->proven && t->n_opening >= UNPROVEN_MAX))
@@ -410,14 +422,15 @@ static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 		none_usable(hq, &c);
 		return ENOUGH;
 	}
-	unsigned n = wanted_limits(hq, &c, wanted);
+	unsigned n_named = named_limits(hq, &c, named);
+	unsigned n = wanted_limits(hq, named, n_named, wanted);
 	full = limits_blocking(wanted, n, woken);
 	if (full) {
 		wait_for(t, full);
 		return ENOUGH;
 	}
 	traffic_stop_waiting(t);
-	conn_open(hq, c.addr, &c.source, c.any_source, wanted, n, c.host);
+	conn_open(hq, c.addr, &c.source, c.any_source, wanted, n, named, n_named);
 	return OPENED;
 }
 

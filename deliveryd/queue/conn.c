@@ -270,10 +270,8 @@ static void conn_free(struct conn *c)
 {
 	struct queue *q = c->q;
 	leases_give(&c->leases, limit_freed, q);
-	for (int i = 0; i < 2; i++) {
-		if (c->host_limits[i])
-			host_limit_put(q, c->host_limits[i]);
-	}
+	for (unsigned i = 0; i < c->n_named_limits; i++)
+		host_limit_put(q, c->named_limits[i]);
 	numbered_remove(&q->conns, c->number);
 	q->counts.connections--;
 	binding_at(q, c->hq->key.binding)->counts.connections--;
@@ -315,7 +313,8 @@ static enum delivery_method method_for(const struct hop_queue *hq, const struct 
 }
 
 struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const struct addr *source,
-        bool any_source, struct limit *const *wanted, unsigned n, struct host_limit *const host[2])
+        bool any_source, struct limit *const *wanted, unsigned n, struct host_limit *const *named,
+        unsigned n_named)
 {
 	static const struct session_owner owner = {on_ready, on_want, on_job_done, on_closed};
 	struct queue *q = hq->q;
@@ -327,8 +326,9 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	c->generation = q->generation;
 	c->opened_us = queue_now(q);
 	c->source = *source;
-	c->host_limits[0] = host[0];
-	c->host_limits[1] = host[1];
+	c->n_named_limits = n_named;
+	for (unsigned i = 0; i < n_named; i++)
+		c->named_limits[i] = named[i];
 	c->to = *to;
 	c->mx = mem_strdup(to->mx ? to->mx : "");
 	c->unix_path = to->unix_path ? mem_strdup(to->unix_path) : NULL;

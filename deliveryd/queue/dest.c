@@ -19,6 +19,7 @@ static void dest_clear(struct queue *q, struct dest *d)
 {
 	intern_drop(q->names, d->domain);
 	intern_drop(q->names, d->key.hop);
+	intern_drop(q->names, d->key.scopes);
 	profile_unref(&d->profile);
 	*d = (struct dest){0};
 }
@@ -81,6 +82,7 @@ static void resolve(struct queue *q, const struct binding *b, struct dest *d)
 		d->key.hop = d->domain;
 		intern_ref(q->names, d->domain);
 	}
+	d->key.scopes = scopes_get(q, b, intern_text(q->names, d->domain));
 	d->key.suspended = sched.suspend_delivery ||
 	                   (b->conf->index == 0 && q->global->default_binding == DEFAULT_BINDING_SUSPENDED);
 }

@@ -21,14 +21,16 @@ const char *hold_name(enum hold hold)
 static uint64_t key_hash(const struct hop_key *k)
 {
 	uint64_t h = (((uint64_t)k->binding << 32) | k->hop) * UINT64_C(0x9e3779b97f4a7c15);
-	h ^= (uintptr_t)k->profile + ((uint64_t)k->port << 17) + ((uint64_t)k->hop_type << 1) + k->suspended;
+	h ^= (uintptr_t)k->profile + ((uint64_t)k->port << 17) + ((uint64_t)k->hop_type << 1) + k->suspended +
+	     ((uint64_t)k->scopes << 33);
 	return (h * UINT64_C(0xff51afd7ed558ccd)) >> 20;
 }
 
 bool hop_key_equal(const struct hop_key *a, const struct hop_key *b)
 {
 	return a->binding == b->binding && a->hop == b->hop && a->port == b->port &&
-	       a->hop_type == b->hop_type && a->suspended == b->suspended && a->profile == b->profile;
+	       a->hop_type == b->hop_type && a->suspended == b->suspended && a->scopes == b->scopes &&
+	       a->profile == b->profile;
 }
 
 static struct hop_queue **bucket_of(struct queue *q, const struct hop_key *k)
@@ -73,6 +75,7 @@ struct hop_queue *hop_queue_get(
 	hq->key = *key;
 	hq->profile = profile ? profile_ref(profile) : NULL;
 	intern_ref(q->names, key->hop);
+	intern_ref(q->names, key->scopes);
 	hq->hold = hold;
 	link_init(&hq->of_binding);
 	link_init(&hq->work);
@@ -299,6 +302,7 @@ static void hop_queue_free(struct hop_queue *hq)
 	link_remove(&hq->work);
 	numbered_remove(&q->hop_queues, hq->number);
 	intern_drop(q->names, hq->key.hop);
+	intern_drop(q->names, hq->key.scopes);
 	profile_unref(&hq->profile);
 	q->n_hop_queues--;
 	free(hq);

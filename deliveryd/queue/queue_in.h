@@ -106,6 +106,7 @@ struct hop_key {
 	uint16_t port;
 	uint8_t hop_type; /* enum next_hop_type */
 	bool suspended;
+	uint32_t scopes; /* interned: the combined limits its sessions count in; 0 = none (scopes.c) */
 	const struct profile *profile; /* NULL when nothing can be sent */
 };
 
@@ -167,8 +168,13 @@ struct pair {
 	struct limit limit;
 };
 
-/* hosts stanza: sessions to an MX host, per binding (binding != NO_BINDING) or over all */
+/*
+ * Limits by name: sessions to an MX host, per binding or over all (hosts stanza), and those that a place's
+ * scope_max_outbound_connections covers; then `mx` is the place's path.
+ */
 #define NO_BINDING UINT32_MAX
+#define SCOPE_BINDING (UINT32_MAX - 1)
+#define NAMED_LIMITS_MAX (2 + SCOPE_LIMITS_MAX)
 struct host_limit {
 	struct host_limit *hash_next;
 	uint32_t binding, mx; /* interned */
@@ -196,7 +202,8 @@ struct conn {
 	uint32_t delivered;           /* and those of them that delivered something */
 	uint32_t generation;
 	struct leases leases;
-	struct host_limit *host_limits[2];
+	struct host_limit *named_limits[NAMED_LIMITS_MAX];
+	unsigned n_named_limits;
 	struct link of_traffic, idle;
 	struct link wanting; /* in q->wanting */
 	bool was_idle;       /* had nothing to do before its present job */
@@ -384,7 +391,12 @@ void limit_freed(void *queue, struct limit *);
 
 /* conn.c */
 struct conn *conn_open(struct hop_queue *, const struct route_addr *, const struct addr *source,
-        bool any_source, struct limit *const *wanted, unsigned n, struct host_limit *const host[2]);
+        bool any_source, struct limit *const *wanted, unsigned n, struct host_limit *const *named,
+        unsigned n_named);
+
+/* scopes.c: the interned list of combined limits of a binding and domain, and the limits themselves. */
+uint32_t scopes_get(struct queue *, const struct binding *, const char *domain); /* a new reference; 0 = none */
+unsigned scopes_limits(struct queue *, uint32_t scopes, struct host_limit *out[SCOPE_LIMITS_MAX]);
 bool conn_feed(struct conn *); /* has asked: a job, or idle, or quit. True if it got a job */
 void conn_quit(struct conn *);
 void conns_feed_wanting(struct queue *, struct slice *);

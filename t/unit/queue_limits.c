@@ -114,6 +114,34 @@ static void test_saturated_costs_no_retry(void **state)
 	rig_free(&rig);
 }
 
+/* A combined limit counts all bindings and, with a pattern, all domains it matches as one; others are left alone. */
+static void test_scope_limits(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new(
+	        "{'bindings': {'default': {'bind_address': '192.0.2.1'}, 'acme': {'bind_address': '192.0.2.2'}}, "
+	        "'domains': {'/^(wanadoo|orange)[.]fr$/': {'scope_max_outbound_connections': 3}}, "
+	        "'hosts': {'mx-203.0.113.4': {'scope_max_outbound_connections': 2}}}");
+	rig_route(rig, "wanadoo.fr", "10 203.0.113.1");
+	rig_route(rig, "orange.fr", "10 203.0.113.1");
+	rig_route(rig, "example.com", "10 203.0.113.2");
+	rig_route(rig, "shared.example", "10 203.0.113.4");
+	rig_start(rig);
+	send_many(rig, "default", "wanadoo.fr", 200);
+	send_many(rig, "acme", "orange.fr", 200);
+	send_many(rig, "acme", "wanadoo.fr", 200);
+	send_many(rig, "acme", "example.com", 200);
+	send_many(rig, "acme", "shared.example", 100);
+	send_many(rig, "default", "shared.example", 100);
+	assert_true(rig_run_out(rig, 600 * SECOND_US));
+	assert_int_equal(rig_mx(rig, "203.0.113.1")->most, 3);
+	assert_in_range(rig_mx(rig, "203.0.113.2")->most, 20, 32);
+	assert_int_equal(rig_mx(rig, "203.0.113.4")->most, 2);
+	assert_int_equal(rig_count(rig, "delivery"), 1000);
+	assert_int_equal(rig_count(rig, "deferral"), 0);
+	rig_free(&rig);
+}
+
 /* Random limits and loads: none is ever passed, all mail arrives. */
 static void test_random_limits(void **state)
 {
@@ -918,6 +946,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pair),
         cmocka_unit_test(test_host_limit_yields_to_sibling),
         cmocka_unit_test(test_saturated_costs_no_retry),
+        cmocka_unit_test(test_scope_limits),
         cmocka_unit_test(test_random_limits),
         cmocka_unit_test(test_fair_turns),
         cmocka_unit_test(test_many_queues_share),
