@@ -344,6 +344,8 @@ static void apply_policy(void *ctx, const struct policy *policy)
 	struct resolver_server servers[SERVERS_MAX];
 
 	set_prohibited(d, policy);
+	for (unsigned i = 0; i < d->n_nets; i++)
+		session_net_reload(d->nets[i]);
 	resolver_set_servers(d->resolver, servers, dns_servers(p, servers));
 	spool_set_limits(d->spool, p->spool_min_free, p->spool_memory);
 	d->stop_timeout_us = p->stop_timeout_s * SECOND_US;

@@ -5,8 +5,10 @@
  * surprise.
  */
 #include "config.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "conf/conf_internal.h"
 
 /* --- bindpost.json
@@ -221,6 +223,41 @@ static void check_total(struct loader *l, const struct scope *s)
 		        "one next hop can never have that many");
 }
 
+static const char *path_in(const struct loader *l, const struct scope *s, enum option_id id)
+{
+	const struct scope_value *v = scope_get_inherited(s, id, NULL);
+
+	return v ? v->v.s : l->conf->builtin[id].s;
+}
+
+static void check_tls_pair(struct loader *l, const struct scope *s)
+{
+	bool certificate = path_in(l, s, OPT_tls_certificate) != NULL, key = path_in(l, s, OPT_tls_key) != NULL;
+
+	if (sets_either(s, OPT_tls_certificate, OPT_tls_key) && certificate != key)
+		report_pair(l, s, ERROR_ERROR, certificate ? OPT_tls_certificate : OPT_tls_key,
+			certificate ? OPT_tls_key : OPT_tls_certificate, "is of no use without",
+			"name both, or neither");
+}
+
+static void check_tls_verify(struct loader *l, const struct scope *s)
+{
+	if (sets_either(s, OPT_tls, OPT_tls_verify) && number_in(l, s, OPT_tls) == TLS_NO &&
+		number_in(l, s, OPT_tls_verify) != TLS_VERIFY_NO)
+		report_pair(l, s, ERROR_WARNING, OPT_tls_verify, OPT_tls, "has no effect with",
+			"without TLS there is no certificate");
+}
+
+/* A warning: who checks may not be who will read it */
+static void check_tls_file(struct loader *l, const struct scope *s, enum option_id id)
+{
+	const struct scope_value *v = scope_get(s, id);
+
+	if (v && v->v.s && access(v->v.s, R_OK) != 0)
+		errors_add(l->errors, ERROR_WARNING, "%s: %s: %s: %s; mail that needs it will wait",
+			scope_where(l->conf, s), option_rows[id].name, v->v.s, strerror(errno));
+}
+
 static void check_scope(void *ctx, const struct scope *s)
 {
 	struct loader *l = ctx;
@@ -232,6 +269,11 @@ static void check_scope(void *ctx, const struct scope *s)
 	check_lmtp_port(l, s);
 	check_port_unused(l, s);
 	check_total(l, s);
+	check_tls_pair(l, s);
+	check_tls_verify(l, s);
+	check_tls_file(l, s, OPT_tls_ca);
+	check_tls_file(l, s, OPT_tls_certificate);
+	check_tls_file(l, s, OPT_tls_key);
 }
 
 static void check_scopes(struct loader *l)

@@ -37,6 +37,7 @@ static uint64_t mix_text(uint64_t seed, const char *s)
 #define KIND_GATEWAY TEXT
 #define KIND_ROUTES TEXT
 #define KIND_HOSTNAME TEXT
+#define KIND_PRIORITY TEXT
 #define KIND_PATH TEXT
 
 #define SAME_NUMBER(field) equal &= a->field == b->field;

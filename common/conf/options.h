@@ -74,6 +74,7 @@ struct path_list {
 #define OPT_C_HOSTNAME const char *
 #define OPT_C_FIELDNAME const char *
 #define OPT_C_USERNAME const char *
+#define OPT_C_PRIORITY const char *
 #define OPT_C_PATH const char *
 #define OPT_C_NETLIST struct net_list
 #define OPT_C_HOSTRULES struct host_rule_list
@@ -96,6 +97,7 @@ struct path_list {
 #define OPT_N_HOSTNAME OPT_PLAIN_NAME
 #define OPT_N_FIELDNAME OPT_PLAIN_NAME
 #define OPT_N_USERNAME OPT_PLAIN_NAME
+#define OPT_N_PRIORITY OPT_PLAIN_NAME
 #define OPT_N_PATH OPT_PLAIN_NAME
 #define OPT_N_NETLIST OPT_PLAIN_NAME
 #define OPT_N_HOSTRULES OPT_PLAIN_NAME

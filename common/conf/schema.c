@@ -81,6 +81,7 @@ static json_t *type_schema(const struct option_row *row)
 		return json_pack("{s:s, s:i, s:{s:s}}", "type", "string", "minLength", 1, "not", "const",
 		        "__message__");
 	case TYPE_HOSTNAME:
+	case TYPE_PRIORITY:
 	case TYPE_GATEWAY:
 		return json_pack("{s:[s, s], s:i}", "type", "string", "null", "minLength", 1);
 	case TYPE_FIELDNAME:

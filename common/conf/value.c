@@ -2,6 +2,7 @@
 #include "conf/value.h"
 
 #include <ctype.h>
+#include <gnutls/gnutls.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/names.h"
@@ -300,6 +301,22 @@ static bool user_name_char(unsigned char c)
 	return isalnum(c) || c == '_' || c == '-' || c == '.' || c == '$';
 }
 
+static bool read_priority(struct value_reader *r, const struct place *p, const json_t *j, union value *out)
+{
+	const char *s = json_string_value(j), *at = NULL;
+	gnutls_priority_t parsed;
+
+	if (json_is_null(j)) {
+		out->s = NULL;
+		return true;
+	}
+	if (!s || !*s || gnutls_priority_init(&parsed, s, &at) != GNUTLS_E_SUCCESS)
+		return is_not(r, p, j, "a GnuTLS priority string, e.g. \"SECURE192:-VERS-TLS1.1\"");
+	gnutls_priority_deinit(parsed);
+	out->s = pool_strdup(r->pool, s);
+	return true;
+}
+
 static bool read_path(struct value_reader *r, const struct place *p, const struct option_row *row,
         const json_t *j, union value *out)
 {
@@ -349,6 +366,8 @@ bool value_read(struct value_reader *r, const struct place *p, const struct opti
 		        "the name of a header field (printable ASCII without colon)", out);
 	case TYPE_USERNAME:
 		return read_chars(r, p, j, user_name_char, 32, "a user's name", out);
+	case TYPE_PRIORITY:
+		return read_priority(r, p, j, out);
 	case TYPE_PATH:
 		return read_path(r, p, row, j, out);
 	case TYPE_NETLIST:
@@ -438,6 +457,7 @@ json_t *value_json(const struct option_row *row, union value v)
 	case TYPE_HOSTNAME:
 	case TYPE_FIELDNAME:
 	case TYPE_USERNAME:
+	case TYPE_PRIORITY:
 	case TYPE_PATH:
 		return v.s ? json_string(v.s) : json_null();
 	case TYPE_NETLIST:

@@ -346,9 +346,12 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	c->number = numbered_add(&q->conns, c);
 	leases_take(&c->leases, wanted, n);
 	enum delivery_method method = method_for(hq, to);
+	struct next_hop hop;
+	next_hop_of(hq, &hop);
 	struct session_open open = {
 	        .peer = to->addr,
 	        .mx = c->mx,
+	        .next_hop = hop.name,
 	        .unix_path = c->unix_path,
 	        .source = *source,
 	        .any_source = any_source,

@@ -81,6 +81,7 @@ struct session_owner { /* callbacks, on owner_loop */
 struct session_open {
 	struct addr peer;      /* with port */
 	const char *mx;        /* host name, for EHLO-independent uses (TLS, events); copied */
+	const char *next_hop;  /* its domain or gateway: a certificate may be for it as well; NULL; copied */
 	const char *unix_path; /* lmtp:unix: NULL otherwise; copied */
 	struct addr source;    /* AF_UNSPEC only with any_source, unix_path, or a DSN as first job */
 	bool any_source;
@@ -100,6 +101,11 @@ void session_net_free(struct session_net **); /* no session open any more */
  * until the final one. */
 void session_net_stop(
         struct session_net *, uint64_t transaction_deadline_mono_us, uint64_t final_deadline_mono_us);
+
+/* Any thread: certificates and keys are read anew. */
+void session_net_reload(struct session_net *);
+/* Tests: files are read on the loop itself. */
+void session_net_read_at_once(struct session_net *);
 
 struct session *session_open(struct session_net *, const struct session_open *);
 /* At any time until on_closed; several may wait their turn. */

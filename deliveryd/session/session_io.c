@@ -3,6 +3,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <sys/socket.h>
 #include "base/mem.h"
 #include "queue/profile.h"
 #include "session/smtp_session.h"
@@ -90,7 +91,10 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 
 	(void)fd;
 	(void)what;
-	smtp_io_read(s);
+	if (s->state == SMTP_HANDSHAKE)
+		smtp_tls_handshake(s);
+	else
+		smtp_io_read(s);
 	smtp_io_pump(s);
 }
 
@@ -160,7 +164,8 @@ void smtp_io_pump(struct session *s)
 	unsigned n;
 	ssize_t w;
 
-	while (s->state != SMTP_CLOSED && s->state != SMTP_CONNECT) {
+	while (s->state != SMTP_CLOSED && s->state != SMTP_CONNECT && s->state != SMTP_HANDSHAKE &&
+	        s->state != SMTP_FALLBACK) {
 		n = gather(s, iov, &failed);
 		if (failed) {
 			smtp_session_body_failed(s);
@@ -199,6 +204,8 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
 
 	(void)what;
 	if (s->state != SMTP_CONNECT) {
+		if (s->state == SMTP_HANDSHAKE)
+			smtp_tls_handshake(s);
 		smtp_io_pump(s);
 		return;
 	}
@@ -233,15 +240,51 @@ void smtp_io_connect(struct session *s)
 	event_add(&s->writable, NULL);
 }
 
-void smtp_io_close(struct session *s, bool reset)
+static void descriptor_close(struct session *s, bool reset)
 {
 	if (s->events_made) {
 		event_del(&s->readable);
 		event_del(&s->writable);
 		s->events_made = false;
 	}
-	timer_cancel(s->net->loop, &s->timer);
 	stream_close(&s->stream, reset);
 	str_free(&s->out);
 	s->out_sent = 0;
+}
+
+void smtp_io_close(struct session *s, bool reset)
+{
+	timer_cancel(s->net->loop, &s->timer);
+	descriptor_close(s, reset);
+}
+
+void smtp_io_reconnect(struct session *s)
+{
+	smtp_tls_end(s);
+	descriptor_close(s, !s->peer_closed);
+	s->peer_closed = false;
+	s->offer = (struct smtp_offer){0};
+	smtp_reply_init(&s->reply, NULL, NULL);
+	smtp_session_enter(s, SMTP_CONNECT);
+	smtp_io_connect(s);
+}
+
+void smtp_io_want_write(struct session *s)
+{
+	event_add(&s->writable, NULL);
+}
+
+void smtp_io_listen(struct session *s, bool on)
+{
+	if (on)
+		event_add(&s->readable, NULL);
+	else
+		event_del(&s->readable);
+}
+
+void smtp_io_shutdown(struct session *s)
+{
+	event_del(&s->writable);
+	stream_drop_layer(&s->stream);
+	shutdown(s->stream.fd, SHUT_WR);
 }

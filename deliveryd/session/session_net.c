@@ -25,6 +25,7 @@ static void owner_free(struct session *s)
 {
 	profile_unref(&s->profile);
 	mem_free(&s->mx);
+	mem_free(&s->next_hop);
 	mem_free(&s->ehlo);
 	mem_free(&s->binding);
 	mem_free(&s->unix_path);
@@ -262,6 +263,7 @@ struct session *session_open(struct session_net *net, const struct session_open 
 	s->o = &s->profile->o;
 	s->method = open->method ? *open->method : s->o->delivery_method;
 	s->mx = mem_strdup(open->mx ? open->mx : "");
+	s->next_hop = open->next_hop ? mem_strdup(open->next_hop) : NULL;
 	s->binding = mem_strdup(open->binding ? open->binding : "default");
 	s->unix_path = open->unix_path ? mem_strdup(open->unix_path) : NULL;
 	s->ehlo = ehlo_name(net, open);
@@ -341,6 +343,26 @@ void session_net_stop(
 		loop_post(net->loop, &net->stop_mail);
 }
 
+static void net_take_reload(struct mail *mail)
+{
+	struct session_net *net = container_of(mail, struct session_net, reload_mail);
+
+	atomic_store(&net->reload_posted, false);
+	tls_creds_reload(net->tls_creds);
+}
+
+void session_net_reload(struct session_net *net)
+{
+	if (!atomic_exchange(&net->reload_posted, true))
+		loop_post(net->loop, &net->reload_mail);
+}
+
+void session_net_read_at_once(struct session_net *net)
+{
+	tls_creds_cache_free(&net->tls_creds);
+	net->tls_creds = tls_creds_cache_new(net->loop, 0);
+}
+
 struct session_net *session_net_new(struct loop *loop, struct spool *spool, struct local_addrs *local,
         struct metrics *metrics, const char *hostname)
 {
@@ -353,6 +375,9 @@ struct session_net *session_net_new(struct loop *loop, struct spool *spool, stru
 	net->hostname = mem_strdup(smtp_ehlo_name_ok(hostname) ? hostname : "localhost");
 	net->input = mem_alloc(SESSION_INPUT_SIZE);
 	net->stop_mail.take = net_take_stop;
+	net->reload_mail.take = net_take_reload;
+	net->tls_creds = tls_creds_cache_new(loop, 1);
+	net->tls_memory = tls_memory_new();
 	m->open = metrics_gauge(
 	        metrics, "bindpost_outgoing_sessions", NULL, "Outgoing connections open or opening.");
 	m->connections = metrics_counter(
@@ -363,6 +388,12 @@ struct session_net *session_net_new(struct loop *loop, struct spool *spool, stru
 	        "Outgoing connections closed because the other side did not speak SMTP.");
 	m->transactions = metrics_counter(
 	        metrics, "bindpost_outgoing_transactions_total", NULL, "Outgoing transactions begun.");
+	m->tls_handshakes = metrics_counter(metrics, "bindpost_outgoing_tls_handshakes_total", NULL,
+	        "TLS handshakes of outgoing connections that succeeded.");
+	m->tls_resumed = metrics_counter(metrics, "bindpost_outgoing_tls_resumed_total", NULL,
+	        "Of these, those that resumed an earlier session.");
+	m->tls_failures = metrics_counter(metrics, "bindpost_outgoing_tls_failures_total", NULL,
+	        "TLS handshakes of outgoing connections that failed, or whose certificate was refused.");
 	m->bytes = metrics_counter(
 	        metrics, "bindpost_outgoing_bytes_total", NULL, "Bytes sent on outgoing connections.");
 	return net;
@@ -375,6 +406,8 @@ void session_net_free(struct session_net **pnet)
 	if (!net)
 		return;
 	assert(!net->sessions);
+	tls_creds_cache_free(&net->tls_creds);
+	tls_memory_free(&net->tls_memory);
 	mem_free(&net->hostname);
 	mem_free(&net->input);
 	mem_free(pnet);

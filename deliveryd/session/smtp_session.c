@@ -16,6 +16,8 @@ static void enter_wait(struct session *);
 static void enter_ehlo(struct session *);
 static void enter_helo(struct session *);
 static void enter_lhlo(struct session *);
+static void enter_starttls(struct session *);
+static void enter_handshake(struct session *);
 static void enter_idle(struct session *);
 static void enter_mail(struct session *);
 static void enter_rcpt(struct session *);
@@ -30,6 +32,7 @@ static void reply_banner(struct session *);
 static void reply_ehlo(struct session *);
 static void reply_helo(struct session *);
 static void reply_lhlo(struct session *);
+static void reply_starttls(struct session *);
 static void reply_idle(struct session *);
 static void reply_mail(struct session *);
 static void reply_rcpt(struct session *);
@@ -136,6 +139,14 @@ void smtp_session_eof(struct session *s, int error)
 			smtp_session_enter(s, SMTP_CLOSED);
 		return;
 	}
+	if (s->state == SMTP_FALLBACK) {
+		smtp_io_reconnect(s);
+		return;
+	}
+	if (s->state == SMTP_HANDSHAKE) {
+		smtp_tls_lost(s, "lost connection");
+		return;
+	}
 	outcome_own(&why, OUTCOME_TRANSIENT, smtp_state_outcome(s->state), 451, "4.4.2",
 	        "lost connection while %s%s%s", smtp_state_words(s->state), error != 0 ? ": " : "",
 	        error != 0 ? strerror(error) : "");
@@ -171,6 +182,14 @@ void smtp_session_timed_out(struct session *s)
 	}
 	if (s->state == SMTP_BODY && s->body_waits) {
 		smtp_session_body_failed(s);
+		return;
+	}
+	if (s->state == SMTP_FALLBACK) {
+		smtp_io_reconnect(s);
+		return;
+	}
+	if (s->state == SMTP_HANDSHAKE) {
+		smtp_tls_lost(s, "timed out");
 		return;
 	}
 	outcome_own(&why, OUTCOME_TRANSIENT, smtp_state_outcome(s->state), 451,
@@ -219,8 +238,17 @@ static bool may_send(struct session *s)
 	return false;
 }
 
+static void ehlo_line(void *ctx, unsigned number, const char *text, size_t len)
+{
+	struct session *s = ctx;
+
+	if (number > 0) /* the first line has the server's name */
+		smtp_offer_line(&s->offer, text, len);
+}
+
 static void hello(struct session *s, const char *verb)
 {
+	smtp_reply_init(&s->reply, s->state == SMTP_HELO ? NULL : ehlo_line, s);
 	if (may_send(s))
 		smtp_command_hello(&s->out, verb, s->ehlo);
 }
@@ -243,6 +271,17 @@ static void enter_helo(struct session *s)
 static void enter_lhlo(struct session *s)
 {
 	hello(s, "LHLO");
+}
+
+static void enter_starttls(struct session *s)
+{
+	if (may_send(s))
+		smtp_command_plain(&s->out, "STARTTLS");
+}
+
+static void enter_handshake(struct session *s)
+{
+	smtp_tls_begin(s);
 }
 
 static void enter_idle(struct session *s)
@@ -294,6 +333,7 @@ static void enter_closing(struct session *s)
 
 static void enter_closed(struct session *s)
 {
+	smtp_tls_end(s);
 	/* Without the peer's close: reset, so that it stops counting the connection now. */
 	smtp_io_close(s, !s->peer_closed);
 	session_post_closed(s);
@@ -330,19 +370,49 @@ static void reply_banner(struct session *s)
 	}
 }
 
-static void ehlo_line(void *ctx, unsigned number, const char *text, size_t len)
-{
-	struct session *s = ctx;
-
-	if (number > 0) /* the first line has the server's name */
-		smtp_offer_line(&s->offer, text, len);
-}
-
 static void ready(struct session *s)
 {
+	smtp_tls_keep_ticket(s);
 	s->owner_thinks = s->jobs == NULL;
 	session_post_ready(s);
 	smtp_session_next(s);
+}
+
+/* EHLO or LHLO was accepted: in clear text, or under TLS, or TLS first. */
+static void greeted(struct session *s)
+{
+	switch (smtp_tls_choose(s)) {
+	case SMTP_TLS_CLEAR:
+		ready(s);
+		break;
+	case SMTP_TLS_START:
+		smtp_session_enter(s, SMTP_STARTTLS);
+		break;
+	case SMTP_TLS_MISSING:
+		smtp_tls_fail(s, "4.7.6", "STARTTLS is required, and not offered");
+		break;
+	}
+}
+
+static void reply_starttls(struct session *s)
+{
+	struct str said;
+
+	if (s->quitting) { /* either side may now speak TLS */
+		smtp_session_enter(s, SMTP_CLOSED);
+	} else if (first_digit(s) == 2) {
+		if (may_send(s)) /* what stands behind the reply would survive into TLS: not ours */
+			smtp_session_enter(s, SMTP_HANDSHAKE);
+	} else if (first_digit(s) == 3) {
+		wrong_code(s);
+	} else if (smtp_tls_may_do_without(s)) {
+		ready(s);
+	} else {
+		str_init(&said);
+		str_printf(&said, "STARTTLS was refused: %u %s", s->reply.code, s->reply.text);
+		smtp_tls_fail(s, "4.7.5", said.data);
+		str_free(&said);
+	}
 }
 
 static void reply_ehlo(struct session *s)
@@ -350,7 +420,7 @@ static void reply_ehlo(struct session *s)
 	if (s->quitting) {
 		smtp_session_next(s);
 	} else if (first_digit(s) == 2) {
-		ready(s);
+		greeted(s);
 	} else if (first_digit(s) == 5) {
 		s->offer = (struct smtp_offer){0};
 		smtp_session_enter(s, SMTP_HELO);
@@ -366,7 +436,7 @@ static void reply_helo(struct session *s)
 	if (s->quitting)
 		smtp_session_next(s);
 	else if (first_digit(s) == 2)
-		ready(s);
+		greeted(s);
 	else if (first_digit(s) == 3)
 		wrong_code(s);
 	else
@@ -558,7 +628,7 @@ void smtp_session_input(struct session *s, const char *raw, size_t len)
 {
 	size_t used;
 
-	while (len > 0 && s->state < SMTP_QUIT) {
+	while (len > 0 && s->state < SMTP_QUIT && s->state != SMTP_FALLBACK) {
 		switch (smtp_reply_feed(&s->reply, raw, len, &used)) {
 		case SMTP_REPLY_MORE:
 			return;
@@ -579,7 +649,7 @@ void smtp_session_input(struct session *s, const char *raw, size_t len)
 		smtp_reply_init(
 		        &s->reply, s->state == SMTP_EHLO || s->state == SMTP_LHLO ? ehlo_line : NULL, s);
 	}
-	if (s->state == SMTP_CLOSED || len == 0)
+	if (s->state < SMTP_QUIT || s->state == SMTP_CLOSED || len == 0)
 		return;
 	s->discarded += len;
 	if (s->discarded > SMTP_DISCARD_MAX)
@@ -619,6 +689,8 @@ void smtp_session_quit(struct session *s)
 	s->quitting = true;
 	switch (s->state) {
 	case SMTP_CONNECT:
+	case SMTP_HANDSHAKE:
+	case SMTP_FALLBACK:
 	case SMTP_BANNER: /* nothing may be said before the banner */
 		smtp_jobs_return(s, NULL);
 		smtp_session_enter(s, SMTP_CLOSED);
@@ -631,6 +703,7 @@ void smtp_session_quit(struct session *s)
 	case SMTP_EHLO: /* QUIT has to wait for the reply, for as long as a peer may take to close */
 	case SMTP_HELO:
 	case SMTP_LHLO:
+	case SMTP_STARTTLS:
 		smtp_jobs_return(s, NULL);
 		smtp_io_arm(s);
 		return;

@@ -18,6 +18,8 @@
 #include "session/smtp_reply.h"
 #include "session/source.h"
 #include "session/stream.h"
+#include "session/tls_memory.h"
+#include "session/tls_stream.h"
 
 #define SESSION_MAGIC 0x5e551074u
 #define SESSION_INPUT_SIZE (32 * 1024)
@@ -54,6 +56,7 @@ struct smtp_transaction {
 
 struct session_metrics {
 	metric *open, *connections, *connect_failures, *protocol_errors, *transactions, *bytes;
+	metric *tls_handshakes, *tls_resumed, *tls_failures;
 };
 
 struct session_net {
@@ -68,6 +71,10 @@ struct session_net {
 	struct mail stop_mail;
 	_Atomic uint64_t stop_mail_transactions_us, stop_mail_final_us; /* written by whoever stops us */
 	atomic_bool stop_posted;
+	struct tls_creds_cache *tls_creds;
+	struct tls_memory *tls_memory;
+	struct mail reload_mail;
+	atomic_bool reload_posted;
 	char *input; /* one buffer for all: nothing stays in it between two events */
 };
 
@@ -80,7 +87,7 @@ struct session {
 	const struct session_owner *owner;
 	void *ctx;
 	struct source_connect where; /* strings owned here */
-	char *mx, *ehlo, *binding, *unix_path;
+	char *mx, *next_hop, *ehlo, *binding, *unix_path;
 	struct profile *profile; /* shares */
 	const struct conn_options *o;
 	enum delivery_method method;
@@ -113,6 +120,10 @@ struct session {
 	bool quitting;     /* no further job */
 	bool owner_thinks; /* on_ready or on_want is not answered yet */
 	bool body_waits;   /* for the spool */
+	bool tls;          /* TLS is up */
+	bool clear_only;   /* TLS has failed with this host: clear text has to do */
+	struct tls_creds_wait tls_wait;
+	struct tls_facts tls_facts;
 	struct smtp_offer offer;
 	struct mail *jobs, **jobs_end; /* jobs given, not begun, by their mails */
 	struct smtp_transaction t;
@@ -136,6 +147,14 @@ void smtp_io_pump(struct session *);
 /* Reads what is there. The session may be closed afterwards. */
 void smtp_io_read(struct session *);
 void smtp_io_close(struct session *, bool reset);
+/* The same address again, on a new connection. */
+void smtp_io_reconnect(struct session *);
+/* Wakes smtp_tls_handshake() when the descriptor can be written to, besides read from. */
+void smtp_io_want_write(struct session *);
+/* Whether the descriptor is read at all. */
+void smtp_io_listen(struct session *, bool on);
+/* We send no more, and no TLS; the peer's close is what is waited for. */
+void smtp_io_shutdown(struct session *);
 /* The state's time begins anew. */
 void smtp_io_arm(struct session *);
 
@@ -158,6 +177,21 @@ void smtp_session_stop(struct session *);
 /* Hands all jobs back and ends the session. */
 void smtp_session_fail(struct session *, const struct outcome *why, enum smtp_cause, enum smtp_ending);
 void smtp_session_protocol_error(struct session *, const char *what);
+
+/* --- smtp_tls.c: STARTTLS ------------------------------------------------------------------------------ */
+enum smtp_tls_choice { SMTP_TLS_CLEAR, SMTP_TLS_START, SMTP_TLS_MISSING };
+/* After the reply to EHLO: what the profile, the peer's offer and what is remembered of it come to. */
+enum smtp_tls_choice smtp_tls_choose(struct session *);
+/* Required, and not to be had; or refused: 451 4.7.5 or 4.7.6, next MX. */
+void smtp_tls_fail(struct session *, const char *enhanced, const char *what);
+/* STARTTLS was refused: true if clear text will do. */
+bool smtp_tls_may_do_without(struct session *);
+void smtp_tls_begin(struct session *);     /* entering HANDSHAKE */
+void smtp_tls_handshake(struct session *); /* the descriptor is ready */
+/* The peer went away, or was silent, in the handshake. */
+void smtp_tls_lost(struct session *, const char *what);
+void smtp_tls_keep_ticket(struct session *);
+void smtp_tls_end(struct session *); /* closed, or about to connect again */
 
 /* --- smtp_transaction.c: jobs -----------------------------------------------------------------------------
  */

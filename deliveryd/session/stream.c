@@ -45,6 +45,15 @@ void stream_replace(struct stream *s, const struct stream_ops *ops, void *layer)
 	s->layer = layer;
 }
 
+void stream_drop_layer(struct stream *s)
+{
+	int fd = s->fd;
+
+	if (s->ops->end)
+		s->ops->end(s);
+	stream_plain(s, fd);
+}
+
 void stream_close(struct stream *s, bool reset)
 {
 	struct linger linger = {.l_onoff = 1, .l_linger = 0};

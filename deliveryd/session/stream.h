@@ -41,6 +41,8 @@ void stream_init(struct stream *);          /* no descriptor */
 void stream_plain(struct stream *, int fd); /* takes fd */
 /* A layer on the same descriptor. */
 void stream_replace(struct stream *, const struct stream_ops *, void *layer);
+/* The layer ends, without a word to the peer; the descriptor goes on in clear. */
+void stream_drop_layer(struct stream *);
 /* reset: the peer gets RST, unsent bytes are dropped (SO_LINGER 0). */
 void stream_close(struct stream *, bool reset);
 

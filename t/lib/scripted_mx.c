@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <event2/event_struct.h>
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -40,10 +42,13 @@ struct scripted_mx {
 	struct scripted_mail *mails;
 	unsigned n_mails;
 	struct str log, offence;
+	gnutls_certificate_credentials_t tls_certificates; /* NULL = knows no TLS */
+	gnutls_datum_t tls_ticket_key;
+	bool tls_asks; /* for the client's certificate */
 };
 
 /* Where the dialogue is; the peer's bytes are read on in any. */
-enum phase { COMMANDS, BODY, DEAF };
+enum phase { COMMANDS, BODY, HANDSHAKE, DEAF };
 
 struct conn {
 	struct conn *next, *prev;
@@ -65,7 +70,9 @@ struct conn {
 	unsigned code; /* of the last reply line */
 
 	bool lmtp, pipelining, body_point_done;
-	bool kept; /* this message counts: it was said to be taken */
+	gnutls_session_t tls; /* NULL = clear */
+	char *tls_priority;   /* of the handshake that begins when all is sent; NULL = none */
+	bool kept;            /* this message counts: it was said to be taken */
 	char *source, *hello, *sender, *params;
 	char *accepted[RECIPIENTS_MAX];
 	unsigned n_accepted, n_dots;
@@ -73,6 +80,7 @@ struct conn {
 };
 
 static void conn_work(struct conn *);
+static void tls_begin(struct conn *);
 static void mail_keep(struct conn *);
 
 static void offend(struct scripted_mx *mx, const char *what, const char *line)
@@ -109,6 +117,11 @@ static void conn_free(struct conn *c, bool reset)
 	struct linger linger = {.l_onoff = 1, .l_linger = 0};
 	struct scripted_mx *mx = c->mx;
 
+	if (c->tls) {
+		if (!reset && c->phase != HANDSHAKE)
+			gnutls_bye(c->tls, GNUTLS_SHUT_WR);
+		gnutls_deinit(c->tls);
+	}
 	if (reset)
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 	event_del(&c->readable);
@@ -132,9 +145,32 @@ static void conn_free(struct conn *c, bool reset)
 	mem_free(&c->actions);
 	mem_free(&c->trickle);
 	mem_free(&c->endless);
+	mem_free(&c->tls_priority);
 	mem_free(&c->source);
 	mem_free(&c->hello);
 	mem_free(&c);
+}
+
+static ssize_t tls_result(ssize_t n)
+{
+	if (n >= 0)
+		return n;
+	errno = n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED ? EAGAIN : ECONNRESET;
+	return n == GNUTLS_E_PREMATURE_TERMINATION ? 0 : -1;
+}
+
+static ssize_t conn_send(struct conn *c, const void *bytes, size_t len)
+{
+	if (c->tls)
+		return tls_result(gnutls_record_send(c->tls, bytes, len));
+	return send(c->fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static ssize_t conn_recv(struct conn *c, void *buf, size_t size)
+{
+	if (c->tls)
+		return tls_result(gnutls_record_recv(c->tls, buf, size));
+	return recv(c->fd, buf, size, MSG_DONTWAIT);
 }
 
 /* False when the connection is gone. */
@@ -150,13 +186,14 @@ static bool conn_flush(struct conn *c)
 				conn_free(c, false);
 				return false;
 			}
+			if (c->tls_priority)
+				tls_begin(c);
 			if (!c->endless)
 				return true;
 			while (c->out.len < 16384)
 				str_add_mem(&c->out, c->endless, c->endless_len);
 		}
-		n = send(c->fd, c->out.data + c->out_sent, c->out.len - c->out_sent,
-		        MSG_NOSIGNAL | MSG_DONTWAIT);
+		n = conn_send(c, c->out.data + c->out_sent, c->out.len - c->out_sent);
 		if (n < 0 && errno == EAGAIN) {
 			event_add(&c->writable, NULL);
 			return true;
@@ -204,6 +241,10 @@ static const char *default_actions(const struct conn *c, const char *point)
 	};
 	size_t i;
 
+	if (c->mx->tls_certificates && !c->tls && strcmp(point, "EHLO") == 0)
+		return "250-mx.test\\n250-PIPELINING\\n250-8BITMIME\\n250-STARTTLS\\n250 SIZE 104857600";
+	if (c->mx->tls_certificates && !c->tls && strcmp(point, "STARTTLS") == 0)
+		return "220 go ahead; tls";
 	if (strcmp(point, "DATA") == 0 && c->n_accepted == 0)
 		return c->sender ? "554 5.5.1 no valid recipients" : "503 5.5.1 no transaction";
 	if (strcmp(point, "RCPT") == 0 && !c->sender)
@@ -347,6 +388,8 @@ static bool action_run(struct conn *c, const char *action)
 	} else if ((text = word_after(action, "wait"))) {
 		c->waits = true;
 		timer_arm_in(c->mx->loop, &c->timer, (uint64_t)atoi(text) * SECOND_US);
+	} else if ((text = word_after(action, "tls"))) {
+		c->tls_priority = mem_strdup(*text ? text : "NORMAL");
 	} else if (strcmp(action, "silent") == 0) {
 		c->phase = DEAF;
 	} else if (strcmp(action, "stall") == 0) {
@@ -355,7 +398,8 @@ static bool action_run(struct conn *c, const char *action)
 	} else if (strcmp(action, "close") == 0) {
 		c->close_after = true;
 	} else if (strcmp(action, "reset") == 0) {
-		conn_free(c, true);
+		if (conn_flush(c))
+			conn_free(c, true);
 		return false;
 	} else {
 		offend(c->mx, "unknown action in the script", action);
@@ -592,6 +636,90 @@ static void conn_work(struct conn *c)
 	}
 }
 
+/* --- TLS ------------------------------------------------------------------------------------------------- */
+
+static void tls_begin(struct conn *c)
+{
+	struct scripted_mx *mx = c->mx;
+	const char *at;
+
+	if (!mx->tls_certificates ||
+	        gnutls_init(&c->tls, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL) != 0 ||
+	        gnutls_priority_set_direct(c->tls, c->tls_priority, &at) != 0)
+		abort();
+	mem_free(&c->tls_priority);
+	gnutls_credentials_set(c->tls, GNUTLS_CRD_CERTIFICATE, mx->tls_certificates);
+	gnutls_certificate_server_set_request(
+	        c->tls, mx->tls_asks ? GNUTLS_CERT_REQUEST : GNUTLS_CERT_IGNORE);
+	gnutls_session_ticket_enable_server(c->tls, &mx->tls_ticket_key);
+	gnutls_transport_set_int(c->tls, c->fd);
+	c->phase = HANDSHAKE;
+	if (c->in.len > 0)
+		offend(mx, "sent ahead of the TLS handshake", c->in.data);
+}
+
+static void tls_log(struct conn *c)
+{
+	char name[256] = "", text[600];
+	size_t size = sizeof(name);
+	unsigned type, n = 0;
+	const gnutls_datum_t *peer = gnutls_certificate_get_peers(c->tls, &n);
+	gnutls_x509_crt_t crt;
+
+	gnutls_server_name_get(c->tls, name, &size, &type, 0);
+	snprintf(text, sizeof(text), "TLS[%s]%s", name, gnutls_session_is_resumed(c->tls) ? " resumed" : "");
+	if (peer && n > 0 && gnutls_x509_crt_init(&crt) == 0) {
+		size = sizeof(name);
+		if (gnutls_x509_crt_import(crt, peer, GNUTLS_X509_FMT_DER) == 0 &&
+		        gnutls_x509_crt_get_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name, &size) ==
+		                0)
+			snprintf(text + strlen(text), sizeof(text) - strlen(text), " client %s", name);
+		gnutls_x509_crt_deinit(crt);
+	}
+	log_line(c->mx, text);
+}
+
+/* False when the connection is gone. */
+static bool tls_go_on(struct conn *c)
+{
+	int rc;
+
+	do
+		rc = gnutls_handshake(c->tls);
+	while (rc < 0 && rc != GNUTLS_E_AGAIN && rc != GNUTLS_E_INTERRUPTED && !gnutls_error_is_fatal(rc));
+	if (rc == GNUTLS_E_AGAIN || rc == GNUTLS_E_INTERRUPTED)
+		return true;
+	if (rc < 0) {
+		log_line(c->mx, "TLS failed");
+		log_line(c->mx, "-");
+		conn_free(c, false);
+		return false;
+	}
+	c->phase = COMMANDS;
+	c->pipelining = false;
+	tls_log(c);
+	return true;
+}
+
+void scripted_mx_tls(struct scripted_mx *mx, const char *certificate, const char *key, const char *client_ca)
+{
+	gnutls_datum_t cert = {(unsigned char *)certificate, (unsigned)strlen(certificate)};
+	gnutls_datum_t priv = {(unsigned char *)key, (unsigned)strlen(key)};
+	gnutls_datum_t ca = {(unsigned char *)client_ca, client_ca ? (unsigned)strlen(client_ca) : 0};
+
+	if (mx->tls_certificates)
+		gnutls_certificate_free_credentials(mx->tls_certificates);
+	gnutls_free(mx->tls_ticket_key.data); /* tickets from before resume nothing */
+	if (gnutls_session_ticket_key_generate(&mx->tls_ticket_key) != 0 ||
+	        gnutls_certificate_allocate_credentials(&mx->tls_certificates) != 0 ||
+	        gnutls_certificate_set_x509_key_mem(mx->tls_certificates, &cert, &priv, GNUTLS_X509_FMT_PEM) <
+	                0 ||
+	        (client_ca && gnutls_certificate_set_x509_trust_mem(
+	                              mx->tls_certificates, &ca, GNUTLS_X509_FMT_PEM) < 1))
+		abort();
+	mx->tls_asks = client_ca != NULL;
+}
+
 /* --- the socket ---------------------------------------------------------------------------------------- */
 
 static void conn_gone(struct conn *c, bool reset)
@@ -610,9 +738,13 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 {
 	struct conn *c = ctx;
 	char buf[16384];
-	ssize_t n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+	ssize_t n;
 
 	(void)what;
+	(void)fd;
+	if (c->phase == HANDSHAKE && (!tls_go_on(c) || c->phase == HANDSHAKE))
+		return;
+	n = conn_recv(c, buf, sizeof(buf));
 	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n <= 0) {
@@ -757,6 +889,10 @@ void scripted_mx_free(struct scripted_mx **pmx)
 		mem_free(&m->recipients);
 		mem_free(&m->params);
 		mem_free(&m->body);
+	}
+	if (mx->tls_certificates) {
+		gnutls_certificate_free_credentials(mx->tls_certificates);
+		gnutls_free(mx->tls_ticket_key.data);
 	}
 	mem_free(&mx->rules);
 	mem_free(&mx->counts);

@@ -18,6 +18,7 @@
  *                   silent              says nothing more on this connection, but reads on
  *                   close, reset        an orderly close; RST
  *                   stall               reads no more
+ *                   tls [PRIORITY]      a TLS handshake, as server (scripted_mx_tls()); then the dialogue from EHLO on
  *                   refuse              stops listening (for CONNECT, before there is a connection)
  *            An empty ACTION is what is done without a script.
  * Ownership  The caller's; scripted_mx_free() closes what is open.
@@ -41,6 +42,9 @@ struct scripted_mail {
 
 struct scripted_mx *scripted_mx_new(struct loop *, const char *address); /* "127.0.0.5", "::1"; any port */
 void scripted_mx_free(struct scripted_mx **);
+/* It has a certificate: offers STARTTLS and does it, unless told otherwise. client_ca: asks for a certificate of the
+ * client's, signed by that; NULL = does not ask. All PEM. */
+void scripted_mx_tls(struct scripted_mx *, const char *certificate, const char *key, const char *client_ca);
 const struct addr *scripted_mx_addr(const struct scripted_mx *);
 /* False if the line is not of the form above. */
 bool scripted_mx_line(struct scripted_mx *, const char *line);
@@ -52,7 +56,7 @@ unsigned scripted_mx_most(const struct scripted_mx *);        /* open at once at
 unsigned scripted_mx_n_mails(const struct scripted_mx *);
 const struct scripted_mail *scripted_mx_mail(const struct scripted_mx *, unsigned i);
 /* All command lines so far, joined by '|'; a connection begins with "+", ends with "-" (closed by the client) or
- * "!" (reset by it). A body is "(N bytes)", "(N bytes...)" if it had no end. */
+ * "!" (reset by it); a handshake is "TLS[SNI]", with " resumed" and " client CN" behind it where it was. A body is "(N bytes)", "(N bytes...)" if it had no end. */
 const char *scripted_mx_log(const struct scripted_mx *);
 void scripted_mx_log_clear(struct scripted_mx *);
 /* What the client did that no client may do: commands sent ahead without PIPELINING, bare CR or LF, overlong

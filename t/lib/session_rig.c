@@ -93,6 +93,10 @@ static void on_closed(void *ctx, struct session *s, const struct outcome *why, u
 	r->source = facts->source;
 	r->peer = facts->peer;
 	snprintf(r->ehlo, sizeof(r->ehlo), "%s", facts->ehlo);
+	snprintf(r->tls_version, sizeof(r->tls_version), "%s", facts->tls_version ? facts->tls_version : "");
+	snprintf(r->tls_verified, sizeof(r->tls_verified), "%s",
+	        facts->tls_verified ? facts->tls_verified : "");
+	r->tls_resumed = facts->tls_resumed;
 	story(r, why->class == OUTCOME_OK ? "closed" : "failed");
 }
 

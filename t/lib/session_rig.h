@@ -32,7 +32,8 @@ struct rig {
 	struct outcome why;
 	uint32_t completed;
 	struct addr source, peer; /* of the facts, when closed */
-	char ehlo[256];
+	char ehlo[256], tls_version[16], tls_verified[16];
+	bool tls_resumed;
 	struct str story; /* "ready want done:ok done:transient/lost closed" */
 
 	/* what the owner does */

@@ -280,6 +280,20 @@ static const char *value_text(const json_t *value, char *buf, size_t size)
 	return buf;
 }
 
+/* "tls.version": a key within an object. */
+static const json_t *json_at(const json_t *json, const char *path)
+{
+	const char *dot = strchr(path, '.');
+	char *key;
+
+	if (!dot)
+		return json_object_get(json, translate(key_words, array_len(key_words), path));
+	key = mem_strndup(path, (size_t)(dot - path));
+	json = json_object_get(json, key);
+	mem_free(&key);
+	return json_at(json, dot + 1);
+}
+
 /* One condition: key=value, key~part, key= (must be absent). */
 static bool condition_holds(const json_t *event, const char *condition)
 {
@@ -287,8 +301,7 @@ static bool condition_holds(const json_t *event, const char *condition)
 	char *key = mem_strndup(condition, len);
 	const char *wanted = condition[len] != '\0' ? condition + len + 1 : "";
 	char buf[64];
-	const char *is = value_text(
-	        json_object_get(event, translate(key_words, array_len(key_words), key)), buf, sizeof(buf));
+	const char *is = value_text(json_at(event, key), buf, sizeof(buf));
 
 	mem_free(&key);
 	if (condition[len] == '~')
@@ -491,6 +504,10 @@ static bool step_host(struct script *s, struct scripted_mx *mx)
 	}
 	if (strcmp(what, "mail") == 0)
 		return host_mail(s, mx);
+	if (strcmp(what, "tls") == 0) {
+		world_host_tls(s->world, mx, s->n > 2 ? s->words[2] : s->words[0]);
+		return true;
+	}
 	if (strcmp(what, "saw") == 0)
 		return host_saw(s, mx);
 	if (strcmp(what, "log") == 0)

@@ -12,13 +12,14 @@
  *     source ADDR on|off            whether the address is on this machine
  *     HOST POINT...: ACTION...      what the MX host does (scripted_mx.h)
  *     HOST forget                   it behaves again
+ *     HOST tls [NAME]               it does STARTTLS, with a certificate for NAME (itself) by the authority "ca.pem"
  *   what happens
  *     send [from=A] to=A[,A...] [binding=NAME] [body=TEXT] [size=BYTES] [8bit] [utf8] [times=N]
  *     advance 90s|15m|2h|5d
  *   what must have come of it
  *     expect EVENT [key=value | key~part]...   the next event of that kind not yet expected. EVENT: delivered deferred
  *                                   bounced expired uncertain dsn source_down source_up, or as in the log; keys as in
- *                                   the log, and to= for recipient, from= for sender, dsn= for enhanced.
+ *                                   the log (tls.version within tls), and to= for recipient, from= for sender, dsn= for enhanced.
  *     expect nothing                no event but those expected
  *     expect active|deferred|held|connections=N ...   as in `bindpost summary`
  *     ignore EVENT                  those so far need not be expected one by one

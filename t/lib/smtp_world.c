@@ -47,6 +47,13 @@ bool world_set(struct world *w, const char *path, const char *json, struct error
 {
 	json_error_t why;
 	json_t *value = json_loads(json, JSON_DECODE_ANY, &why);
+	char *file;
+
+	if (value && json_is_string(value) && strcmp(json_string_value(value), "ca.pem") == 0) {
+		file = mem_printf("%s/ca.pem", w->folder);
+		json_string_set(value, file);
+		mem_free(&file);
+	}
 
 	if (!value)
 		return error_set(err, "%s: %s", json, why.text);
@@ -117,6 +124,15 @@ static void add_host(struct world *w, const char *name, const char *address)
 	mem_free(&where);
 }
 
+void world_host_tls(struct world *w, struct scripted_mx *mx, const char *name)
+{
+	struct tls_cert cert;
+
+	tls_cert_issue(w->ca, name, 30, &cert);
+	scripted_mx_tls(mx, cert.certificate, cert.key, NULL);
+	tls_cert_free(&cert);
+}
+
 bool world_dns(struct world *w, const char *line, struct error *err)
 {
 	struct fake_dns *table =
@@ -178,6 +194,10 @@ struct world *world_new(void)
 	w->local = local_addrs_fake();
 	set_addresses(w);
 	w->folder = test_folder_new();
+	w->ca = tls_ca_new("The world's CA");
+	path = mem_printf("%s/ca.pem", w->folder);
+	test_file_write(path, tls_ca_pem(w->ca), strlen(tls_ca_pem(w->ca)));
+	mem_free(&path);
 	path = mem_printf("%s/events.jsonl", w->folder);
 	w->events = event_log_open(path, &w->clock.clock, w->metrics, false, NULL);
 	event_log_tap(w->events, on_event, w);
@@ -247,6 +267,7 @@ bool world_start(struct world *w, struct error *err)
 		return false;
 	set_prohibited(w);
 	w->net = session_net_new(w->loop, w->spool, w->local, w->metrics, "host.test");
+	session_net_read_at_once(w->net);
 	conf = (struct queue_config){.loop = w->loop,
 	        .rnd = &w->rnd.rnd,
 	        .spool = w->spool,
@@ -349,6 +370,7 @@ void world_free(struct world **pw)
 		json_decref(w->log[i].json);
 	mem_free(&w->log);
 	json_decref(w->config);
+	tls_ca_free(&w->ca);
 	test_folder_remove(&w->folder);
 	mem_free(pw);
 }

@@ -14,6 +14,7 @@
 #include "report/event.h"
 #include "t/lib/fake_dns.h"
 #include "t/lib/scripted_mx.h"
+#include "t/lib/tls_certs.h"
 
 struct world_host {
 	char *name;
@@ -44,7 +45,8 @@ struct world {
 	struct queue *queue;
 	struct handoff_shared handoff;
 	struct policy *policy;
-	json_t *config; /* policy.json */
+	json_t *config;    /* policy.json */
+	struct tls_ca *ca; /* of the hosts' certificates */
 	char *folder;
 	unsigned port; /* of all MX hosts */
 	struct world_host *hosts;
@@ -66,6 +68,10 @@ bool world_restart(struct world *, struct error *);
 bool world_dns(struct world *, const char *line, struct error *);
 /* The host of that name; made, with an address of its own, when it is new and `make`. */
 struct scripted_mx *world_host(struct world *, const char *name, bool make);
+
+/* The host does STARTTLS with a certificate for `name`, signed by the world's authority; the latter is "ca.pem" in
+ * the configuration. */
+void world_host_tls(struct world *, struct scripted_mx *, const char *name);
 
 struct world_message {
 	const char *binding; /* or "group:NAME" */

@@ -360,6 +360,21 @@ static void test_across_options(void **state)
 	                "warning: policy.json: domains.a.example: delivery_method (\"lmtp\") does not use "
 	                "remote_smtp_port (24): the "
 	                "port of LMTP is lmtp_port\n"},
+	        {BINDING(A ", \"tls\": \"always\""),
+	                ACME ".tls: \"always\" is not one of \"no\", \"ifavailable\", \"required\"\n"},
+	        {BINDING(A ", \"tls_priority\": \"NORMAL:+NONSENSE\""),
+	                ACME ".tls_priority: \"NORMAL:+NONSENSE\" is not a GnuTLS priority string, e.g. "
+	                     "\"SECURE192:-VERS-TLS1.1\"\n"},
+	        {BINDING(A ", \"tls_priority\": \"SECURE192:-VERS-TLS1.1\", \"tls_min_version\": \"1.2\""), ""},
+	        {BINDING(A ", \"tls_key\": \"/dev/null\""),
+	                ACME ": tls_key (\"/dev/null\") is of no use without tls_certificate (null): name "
+	                     "both, or neither\n"},
+	        {BINDING(A ", \"tls_certificate\": \"/dev/null\", \"tls_key\": \"/nonexistent/key.pem\""),
+	                "warning: " ACME ": tls_key: /nonexistent/key.pem: No such file or directory; mail "
+	                "that needs it will wait\n"},
+	        {BINDING(A ", \"tls\": \"no\", \"tls_verify\": \"host\""),
+	                "warning: " ACME ": tls_verify (\"host\") has no effect with tls (\"no\"): without "
+	                "TLS there is no certificate\n"},
 	        {BINDING(A ", \"max_outbound_connections\": 9, \"server_max_outbound_connections\": 5"),
 	                "warning: " ACME ": max_outbound_connections (9) is more than "
 	                "server_max_outbound_connections (5): one next "

@@ -81,6 +81,8 @@ static void test_conn_options(void **state)
 #define CHANGE_EHLO CHANGE_TEXT
 #define CHANGE_GATEWAY CHANGE_TEXT
 #define CHANGE_ROUTES CHANGE_TEXT
+#define CHANGE_PRIORITY CHANGE_TEXT
+#define CHANGE_PATH CHANGE_TEXT
 #define IF_CONN(type, name)                                                                                  \
 	CHANGE_##type(OPT_N_##type(name));                                                                   \
 	differ(&a, &b, #name);                                                                               \

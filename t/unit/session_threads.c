@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "t/lib/session_rig.h"
 #include "t/lib/test.h"
+#include "t/lib/tls_certs.h"
 
 #define N_NETS 2
 #define N_SLOTS 12
@@ -158,16 +159,21 @@ static void fleet_options(struct conn_options *o)
 	o->max_deliveries_per_connection = 20;
 }
 
-static void test_threads(void **state)
+/* tls: every connection under TLS, its certificate judged, the files read by a worker thread. */
+static void run_fleet(bool tls)
 {
 	static const char *const script[] = {"MAIL/100: close", "RCPT/300: 421 no; close", "DOT/200: reset",
 	        "DATA/250: close", "CONNECT/9: close", "CONNECT/20: 554 no; close", "EHLO/12: reset",
 	        "IDLE/50: close", "IDLE/90: 421 enough; close", "IDLE/130: reset", "RCPT/500: 550 nobody"};
 	pthread_t threads[N_NETS + 1];
 	struct fleet f = {0};
+	struct tls_ca *ca = tls_ca_new("Test CA");
+	char *folder = test_folder_new(), *ca_file = mem_printf("%s/ca.pem", folder);
+	struct tls_cert cert;
 	unsigned i;
 
-	(void)state;
+	test_file_write(ca_file, tls_ca_pem(ca), strlen(tls_ca_pem(ca)));
+	tls_cert_issue(ca, "mx.test", 30, &cert);
 	f.owner = loop_new("owner", &clock_system);
 	f.mx_loop = loop_new("mx", &clock_system);
 	f.metrics = metrics_new();
@@ -178,6 +184,12 @@ static void test_threads(void **state)
 	atomic_init(&f.profile.refs, 1);
 	fleet_options(&f.profile.o);
 	f.mx = scripted_mx_new(f.mx_loop, "127.0.0.2");
+	if (tls) {
+		scripted_mx_tls(f.mx, cert.certificate, cert.key, NULL);
+		f.profile.o.tls = TLS_REQUIRED;
+		f.profile.o.tls_verify = TLS_VERIFY_HOST;
+		f.profile.o.tls_ca = ca_file;
+	}
 	for (i = 0; i < array_len(script); i++)
 		assert_true(scripted_mx_line(f.mx, script[i]));
 	for (i = 0; i < N_NETS; i++) {
@@ -210,9 +222,26 @@ static void test_threads(void **state)
 	loop_free(&f.mx_loop);
 	loop_free(&f.owner);
 	assert_int_equal(fake_body_cursors(), 0);
+	tls_cert_free(&cert);
+	tls_ca_free(&ca);
+	mem_free(&ca_file);
+	test_folder_remove(&folder);
+}
+
+static void test_threads(void **state)
+{
+	(void)state;
+	run_fleet(false);
+}
+
+static void test_threads_with_tls(void **state)
+{
+	(void)state;
+	run_fleet(true);
 }
 
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_threads_with_tls),
 };
 TEST_MAIN("session_threads", tests)

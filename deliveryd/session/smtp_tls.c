@@ -1,0 +1,214 @@
+/*
+ * STARTTLS: whether, with what, and what comes of it.
+ *
+ * What must hold: a certificate that was refused is never followed by clear text; what was read before the handshake is
+ * gone with it, and EHLO is said again; clear text in place of a failed handshake only on a new connection.
+ */
+#include "session/smtp_session.h"
+
+#include <string.h>
+#include "base/mem.h"
+#include "queue/profile.h"
+
+#define BROKEN_US (3600 * SECOND_US) /* how long a host whose handshake failed is spared another one */
+
+static struct tls_place place_of(const struct session *s)
+{
+	return (struct tls_place){.binding = s->binding, .mx = s->mx, .peer = &s->where.peer, .demand = s->o};
+}
+
+/* A certificate may be for the MX host or for the next hop; an address stands for itself. */
+static void names_of(const struct session *s, const char *names[3], char ip[ADDR_TEXT_SIZE])
+{
+	struct addr a;
+	unsigned n = 0;
+
+	if (s->mx[0] != '\0' && s->mx[0] != '[' && !addr_parse(s->mx, &a, NULL))
+		names[n++] = s->mx;
+	if (s->next_hop && s->next_hop[0] != '[' && !addr_parse_port(s->next_hop, 0, &a, NULL))
+		names[n++] = s->next_hop;
+	if (n == 0 && s->where.peer.family != AF_UNSPEC)
+		names[n++] = addr_print(&s->where.peer, ip);
+	names[n] = NULL;
+}
+
+static const char *sni_of(const struct session *s)
+{
+	struct addr a;
+
+	return s->mx[0] != '\0' && s->mx[0] != '[' && !addr_parse(s->mx, &a, NULL) ? s->mx : NULL;
+}
+
+enum smtp_tls_choice smtp_tls_choose(struct session *s)
+{
+	bool offered = (s->offer.extensions & SMTP_EXT_STARTTLS) != 0;
+	struct tls_place place = place_of(s);
+
+	if (s->tls || s->o->tls == TLS_NO)
+		return SMTP_TLS_CLEAR;
+	if (s->o->tls == TLS_REQUIRED)
+		return offered ? SMTP_TLS_START : SMTP_TLS_MISSING;
+	if (!offered || s->clear_only || s->unix_path)
+		return SMTP_TLS_CLEAR;
+	if (s->o->tls_ifavailable_fallback &&
+	        tls_memory_is_broken(s->net->tls_memory, &place, loop_now_us(s->net->loop)))
+		return SMTP_TLS_CLEAR;
+	return SMTP_TLS_START;
+}
+
+bool smtp_tls_may_do_without(struct session *s)
+{
+	return s->o->tls == TLS_IFAVAILABLE && s->o->tls_ifavailable_fallback;
+}
+
+void smtp_tls_fail(struct session *s, const char *enhanced, const char *what)
+{
+	struct outcome why;
+	bool clear = s->state != SMTP_HANDSHAKE;
+
+	if (!clear)
+		metric_add(s->net->metrics.tls_failures, 1);
+	outcome_own(&why, OUTCOME_TRANSIENT, STATE_STARTTLS, 451, enhanced, "%s", what);
+	smtp_session_fail(s, &why, SMTP_PEER, clear ? SMTP_END_QUIT : SMTP_END_RESET);
+}
+
+/* The handshake came to nothing. */
+static void handshake_failed(struct session *s, const char *what)
+{
+	struct tls_place place = place_of(s);
+	struct str text;
+
+	tls_memory_forget_ticket(s->net->tls_memory, &place);
+	if (smtp_tls_may_do_without(s)) {
+		metric_add(s->net->metrics.tls_failures, 1);
+		tls_memory_set_broken(s->net->tls_memory, &place, loop_now_us(s->net->loop) + BROKEN_US);
+		s->clear_only = true;
+		smtp_session_enter(s, SMTP_FALLBACK);
+		smtp_io_shutdown(s);
+		return;
+	}
+	str_init(&text);
+	str_printf(&text, "TLS handshake failed: %s", what);
+	smtp_tls_fail(s, "4.7.5", text.data);
+	str_free(&text);
+}
+
+void smtp_tls_lost(struct session *s, const char *what)
+{
+	handshake_failed(s, what);
+	if (s->state == SMTP_FALLBACK && s->peer_closed)
+		smtp_io_reconnect(s);
+}
+
+static void tls_is_up(struct session *s)
+{
+	metric_add(s->net->metrics.tls_handshakes, 1);
+	tls_stream_facts(&s->stream, &s->tls_facts);
+	if (s->tls_facts.resumed)
+		metric_add(s->net->metrics.tls_resumed, 1);
+	s->facts.tls_version = s->tls_facts.version;
+	s->facts.tls_cipher = s->tls_facts.cipher;
+	s->facts.tls_sni = sni_of(s);
+	s->facts.tls_resumed = s->tls_facts.resumed;
+	s->tls = true;
+	s->offer = (struct smtp_offer){0}; /* what was offered in clear text counts no more */
+	smtp_session_enter(s, s->method == DELIVERY_LMTP ? SMTP_LHLO : SMTP_EHLO);
+}
+
+static void check_certificate(struct session *s)
+{
+	struct tls_place place = place_of(s);
+	char ip[ADDR_TEXT_SIZE];
+	const char *names[3];
+	struct error err;
+	struct str text;
+
+	names_of(s, names, ip);
+	if (tls_stream_verify(&s->stream, s->o->tls_verify, names, &s->facts.tls_verified, &err)) {
+		tls_is_up(s);
+		return;
+	}
+	tls_memory_forget_ticket(s->net->tls_memory, &place);
+	str_init(&text);
+	str_printf(&text, "certificate refused: %s", err.text);
+	smtp_tls_fail(s, "4.7.5", text.data);
+	str_free(&text);
+}
+
+void smtp_tls_handshake(struct session *s)
+{
+	struct error err;
+
+	switch (tls_stream_handshake(&s->stream, &err)) {
+	case TLS_STEP_DONE:
+		check_certificate(s);
+		break;
+	case TLS_STEP_READ:
+		break;
+	case TLS_STEP_WRITE:
+		smtp_io_want_write(s);
+		break;
+	case TLS_STEP_FAILED:
+		handshake_failed(s, err.text);
+		break;
+	}
+}
+
+static void start(struct session *s, struct tls_creds *takes_ref)
+{
+	struct tls_place place = place_of(s);
+	gnutls_datum_t ticket = tls_memory_ticket(s->net->tls_memory, &place, loop_now_us(s->net->loop));
+
+	tls_stream_start(&s->stream, takes_ref, sni_of(s), &ticket);
+	smtp_tls_handshake(s);
+	smtp_io_pump(s);
+}
+
+/* Our own side is not ready: 4.3.0, the peer is not to blame. */
+static void no_creds(struct session *s, const struct error *why)
+{
+	struct outcome own;
+
+	outcome_own(
+	        &own, OUTCOME_TRANSIENT, STATE_STARTTLS, 451, "4.3.0", "TLS cannot be used: %s", why->text);
+	smtp_session_fail(s, &own, SMTP_OURS, SMTP_END_RESET);
+}
+
+static void on_creds(void *ctx, struct tls_creds *takes_ref, const struct error *why)
+{
+	struct session *s = ctx;
+
+	smtp_io_listen(s, true);
+	if (takes_ref)
+		start(s, takes_ref);
+	else
+		no_creds(s, why);
+}
+
+void smtp_tls_begin(struct session *s)
+{
+	struct tls_creds *creds;
+
+	s->tls_wait.ready = on_creds;
+	s->tls_wait.ctx = s;
+	creds = tls_creds_get(s->net->tls_creds, s->o, &s->tls_wait);
+	if (creds)
+		start(s, creds);
+	else
+		smtp_io_listen(s, false); /* nothing is due, and it would be looked at again and again */
+}
+
+void smtp_tls_keep_ticket(struct session *s)
+{
+	struct tls_place place = place_of(s);
+	gnutls_datum_t ticket;
+
+	if (s->tls && tls_stream_ticket(&s->stream, &ticket))
+		tls_memory_keep_ticket(s->net->tls_memory, &place, ticket, loop_now_us(s->net->loop));
+}
+
+void smtp_tls_end(struct session *s)
+{
+	tls_creds_cancel(&s->tls_wait);
+	s->tls = false;
+}

@@ -1,0 +1,446 @@
+/*
+ * STARTTLS: when it is done, what is sent over it, what a failure comes to. No misfortune of TLS ends in clear text
+ * where the operator did not allow it.
+ */
+#include <unistd.h>
+#include "base/mem.h"
+#include "session/smtp_session.h"
+#include "t/lib/session_rig.h"
+#include "t/lib/test.h"
+#include "t/lib/tls_certs.h"
+
+#define BODY "Subject: x\r\n\r\nHello\r\n"
+#define SENT "MAIL FROM:<a@acme.test> SIZE=21|RCPT TO:<x@example.test>|DATA|(21 bytes)"
+
+struct tls_rig {
+	struct rig r;
+	struct tls_ca *ca, *other_ca;
+	char *folder, *ca_file, *other_ca_file, *cert_file, *key_file;
+	struct tls_cert good, wrong_name, expired, client;
+};
+
+static char *file_in(const char *folder, const char *name, const char *text)
+{
+	char *path = mem_printf("%s/%s", folder, name);
+
+	test_file_write(path, text, strlen(text));
+	return path;
+}
+
+static void begin(struct tls_rig *t)
+{
+	rig_init(&t->r);
+	session_net_read_at_once(t->r.net);
+	t->r.profile.o.tls = TLS_IFAVAILABLE;
+	t->r.profile.o.tls_ifavailable_fallback = true;
+	t->r.profile.o.tls_min_version = TLS_VERSION_1_2;
+	t->ca = tls_ca_new("Test CA");
+	t->other_ca = tls_ca_new("Other CA");
+	tls_cert_issue(t->ca, "mx.test", 30, &t->good);
+	tls_cert_issue(t->ca, "other.test", 30, &t->wrong_name);
+	tls_cert_issue(t->ca, "mx.test", -1, &t->expired);
+	tls_cert_issue(t->ca, "client.test", 30, &t->client);
+	t->folder = test_folder_new();
+	t->ca_file = file_in(t->folder, "ca.pem", tls_ca_pem(t->ca));
+	t->other_ca_file = file_in(t->folder, "other.pem", tls_ca_pem(t->other_ca));
+	t->cert_file = file_in(t->folder, "cert.pem", t->client.certificate);
+	t->key_file = file_in(t->folder, "key.pem", t->client.key);
+	t->r.profile.o.tls_ca = t->ca_file;
+	scripted_mx_tls(t->r.mx, t->good.certificate, t->good.key, NULL);
+}
+
+static void end(struct tls_rig *t)
+{
+	rig_end(&t->r);
+	tls_cert_free(&t->good);
+	tls_cert_free(&t->wrong_name);
+	tls_cert_free(&t->expired);
+	tls_cert_free(&t->client);
+	tls_ca_free(&t->ca);
+	tls_ca_free(&t->other_ca);
+	mem_free(&t->ca_file);
+	mem_free(&t->other_ca_file);
+	mem_free(&t->cert_file);
+	mem_free(&t->key_file);
+	test_folder_remove(&t->folder);
+}
+
+/* One message, and the end of its connection. */
+static void deliver(struct tls_rig *t, const char *story, const char *log)
+{
+	struct rig *r = &t->r;
+
+	rig_forget(r);
+	rig_open(r, rig_job("a@acme.test", "x@example.test", BODY));
+	rig_run(r);
+	if (r->session) {
+		session_quit(r->session);
+		rig_run(r);
+	}
+	rig_advance(r, 6);
+	assert_string_equal(r->story.data, story);
+	if (log)
+		assert_string_equal(scripted_mx_log(r->mx), log);
+}
+
+static void test_ifavailable(void **state)
+{
+	struct tls_rig t;
+
+	(void)state;
+	begin(&t);
+	deliver(&t, "ready want done:ok closed",
+	        "+|EHLO client.test|STARTTLS|TLS[mx.test]|EHLO client.test|" SENT "|QUIT");
+	assert_string_equal(scripted_mx_mail(t.r.mx, 0)->body, BODY);
+	assert_string_equal(t.r.tls_version, "TLSv1.3");
+	assert_string_equal(t.r.tls_verified, "no");
+	end(&t);
+}
+
+static void test_not_offered(void **state)
+{
+	struct tls_rig t;
+
+	(void)state;
+	begin(&t);
+	scripted_mx_line(t.r.mx, "EHLO: 250-mx\\n250-PIPELINING\\n250 SIZE");
+	deliver(&t, "ready want done:ok closed", "+|EHLO client.test|" SENT "|QUIT");
+	assert_string_equal(t.r.tls_version, "");
+	t.r.profile.o.tls = TLS_REQUIRED;
+	deliver(&t, "back/lost failed", "+|EHLO client.test|QUIT");
+	assert_int_equal(t.r.why.state, STATE_STARTTLS);
+	assert_string_equal(t.r.why.enhanced, "4.7.6");
+	assert_int_equal(t.r.why.code, 451);
+	t.r.profile.o.delivery_method = DELIVERY_SMTP;
+	deliver(&t, "back/lost failed", "+|HELO client.test|QUIT");
+	end(&t);
+}
+
+static void test_no(void **state)
+{
+	struct tls_rig t;
+
+	(void)state;
+	begin(&t);
+	t.r.profile.o.tls = TLS_NO;
+	deliver(&t, "ready want done:ok closed", "+|EHLO client.test|" SENT "|QUIT");
+	end(&t);
+}
+
+/* A forged or real refusal: clear text where it will do, else the next MX host; never a bounce. */
+static void test_starttls_refused(void **state)
+{
+	static const char *const lines[] = {
+	        "STARTTLS: 454 4.7.0 not now", "STARTTLS: 502 5.5.1 what?", "STARTTLS: 554 5.7.3 no"};
+	struct tls_rig t;
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		begin(&t);
+		scripted_mx_line(t.r.mx, lines[i]);
+		deliver(&t, "ready want done:ok closed", "+|EHLO client.test|STARTTLS|" SENT "|QUIT");
+		t.r.profile.o.tls_ifavailable_fallback = false;
+		deliver(&t, "back/lost failed", "+|EHLO client.test|STARTTLS|QUIT");
+		assert_string_equal(t.r.why.enhanced, "4.7.5");
+		assert_int_equal(t.r.why.class, OUTCOME_TRANSIENT);
+		t.r.profile.o.tls = TLS_REQUIRED;
+		t.r.profile.o.tls_ifavailable_fallback = true;
+		deliver(&t, "back/lost failed", "+|EHLO client.test|STARTTLS|QUIT");
+		assert_int_equal(t.r.why.class, OUTCOME_TRANSIENT);
+		end(&t);
+	}
+}
+
+/* The handshake fails: clear text at once, on a new connection, and remembered; or the mail waits. */
+static void test_handshake_fails(void **state)
+{
+	static const char *const lines[] = {"STARTTLS: 220 go; wait 1; send hello\\r\\n",
+	        "STARTTLS: 220 go; close", "STARTTLS: 220 go; reset", "STARTTLS: 220 go; silent",
+	        "STARTTLS: 220 go; wait 1; send \\x15\\x03\\x01\\0\\x02\\x02\\x28; wait 1; close",
+	        "STARTTLS: 220 go; tls NORMAL:-VERS-ALL:+VERS-TLS1.1"};
+	struct tls_rig t;
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		begin(&t);
+		scripted_mx_line(t.r.mx, lines[i]);
+		rig_open(&t.r, rig_job("a@acme.test", "x@example.test", BODY));
+		rig_run(&t.r);
+		rig_advance(
+		        &t.r, 38); /* ehlo_timeout 31, the wait for the close 5, and before idle_timeout 7 */
+		if (!strstr(t.r.story.data, "ready want done:ok"))
+			fail_msg("%s: %s: %s", lines[i], t.r.story.data, scripted_mx_log(t.r.mx));
+		assert_non_null(strstr(scripted_mx_log(t.r.mx), "|+|EHLO client.test|" SENT));
+		assert_int_equal(scripted_mx_connections(t.r.mx), 2);
+		rig_advance(&t.r, 20);
+		/* the next one is spared the detour */
+		deliver(&t, "ready want done:ok closed", "+|EHLO client.test|" SENT "|QUIT");
+		/* and after an hour it is tried again */
+		scripted_mx_forget(t.r.mx);
+		rig_advance(&t.r, 3600);
+		deliver(&t, "ready want done:ok closed",
+		        "+|EHLO client.test|STARTTLS|TLS[mx.test]|EHLO client.test|" SENT "|QUIT");
+		end(&t);
+	}
+	for (i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		begin(&t);
+		t.r.profile.o.tls = i % 2 ? TLS_REQUIRED : TLS_IFAVAILABLE;
+		t.r.profile.o.tls_ifavailable_fallback = i % 2;
+		scripted_mx_line(t.r.mx, lines[i]);
+		rig_open(&t.r, rig_job("a@acme.test", "x@example.test", BODY));
+		rig_run(&t.r);
+		rig_advance(&t.r, 31);
+		assert_string_equal(t.r.story.data, "back/lost failed");
+		assert_string_equal(t.r.why.enhanced, "4.7.5");
+		assert_int_equal(t.r.why.state, STATE_STARTTLS);
+		assert_int_equal(scripted_mx_n_mails(t.r.mx), 0);
+		end(&t);
+	}
+}
+
+/* What was read before the handshake must not count after it (CVE-2011-0411, the client's side). */
+static void test_injection(void **state)
+{
+	struct tls_rig t;
+
+	(void)state;
+	begin(&t);
+	scripted_mx_line(t.r.mx, "STARTTLS: 220 go; 250 injected; tls");
+	deliver(&t, "back/lost failed", NULL);
+	assert_string_equal(t.r.why.enhanced, "4.5.0");
+	assert_null(strstr(scripted_mx_log(t.r.mx), "MAIL"));
+	end(&t);
+	/* and what was offered in clear text counts no more */
+	begin(&t);
+	scripted_mx_line(t.r.mx, "EHLO/1: 250-mx\\n250-STARTTLS\\n250-PIPELINING\\n250 SIZE 5");
+	scripted_mx_line(t.r.mx, "EHLO/2: 250 mx");
+	deliver(&t, "ready want done:ok closed",
+	        "+|EHLO client.test|STARTTLS|TLS[mx.test]|EHLO client.test|MAIL FROM:<a@acme.test>|"
+	        "RCPT TO:<x@example.test>|DATA|(21 bytes)|QUIT");
+	end(&t);
+}
+
+struct verify_case {
+	const char *cert; /* good, name, expired */
+	bool other_ca;
+	const char *mx, *next_hop;
+	const char
+	        *accepted[4]; /* by tls_verify no, ca, host, optional: what the event says; NULL = refused */
+};
+
+static const struct verify_case verify_cases[] = {
+        {"good", false, "mx.test", "example.test", {"no", "host", "host", "host"}},
+        {"good", false, "MX.test", NULL, {"no", "host", "host", "host"}},
+        {"name", false, "mx.test", "example.test", {"no", "ca", NULL, "ca"}},
+        {"name", false, "mx.test", "other.test", {"no", "host", "host", "host"}},
+        {"expired", false, "mx.test", NULL, {"no", NULL, NULL, "no"}},
+        {"good", true, "mx.test", NULL, {"no", NULL, NULL, "no"}},
+        {"good", false, "127.0.0.2", NULL, {"no", "ca", NULL, "ca"}},
+};
+
+static void test_verify(void **state)
+{
+	struct tls_rig t;
+	unsigned i, how;
+
+	(void)state;
+	for (i = 0; i < sizeof(verify_cases) / sizeof(verify_cases[0]); i++) {
+		for (how = 0; how < 4; how++) {
+			const struct verify_case *c = &verify_cases[i];
+			const struct tls_cert *cert;
+
+			begin(&t);
+			cert = *c->cert == 'g' ? &t.good : *c->cert == 'n' ? &t.wrong_name : &t.expired;
+			scripted_mx_tls(t.r.mx, cert->certificate, cert->key, NULL);
+			t.r.profile.o.tls_verify = (enum tls_verify)how;
+			t.r.profile.o.tls_ca = c->other_ca ? t.other_ca_file : t.ca_file;
+			t.r.open.mx = c->mx;
+			t.r.open.next_hop = c->next_hop;
+			deliver(&t, c->accepted[how] ? "ready want done:ok closed" : "back/lost failed",
+			        NULL);
+			if (c->accepted[how]) {
+				assert_string_equal(t.r.tls_verified, c->accepted[how]);
+			} else {
+				/* never answered with clear text, though tls is ifavailable */
+				assert_int_equal(scripted_mx_connections(t.r.mx), 1);
+				assert_null(strstr(scripted_mx_log(t.r.mx), "MAIL"));
+				assert_string_equal(t.r.why.enhanced, "4.7.5");
+				assert_non_null(strstr(t.r.why.reply, "certificate refused"));
+			}
+			end(&t);
+		}
+	}
+}
+
+/* The second connection resumes; the certificate is judged all the same, and another demand starts anew. */
+static void test_resumption(void **state)
+{
+	static const char *const versions[] = {NULL, "NORMAL:-VERS-ALL:+VERS-TLS1.2"};
+	struct tls_rig t;
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		begin(&t);
+		t.r.profile.o.tls_priority = versions[i];
+		t.r.profile.o.tls_verify = TLS_VERIFY_HOST;
+		deliver(&t, "ready want done:ok closed",
+		        "+|EHLO client.test|STARTTLS|TLS[mx.test]|EHLO client.test|" SENT "|QUIT");
+		assert_false(t.r.tls_resumed);
+		deliver(&t, "ready want done:ok closed",
+		        "+|EHLO client.test|STARTTLS|TLS[mx.test] resumed|EHLO client.test|" SENT "|QUIT");
+		assert_true(t.r.tls_resumed);
+		assert_string_equal(t.r.tls_verified, "host");
+		assert_string_equal(t.r.tls_version, i ? "TLSv1.2" : "TLSv1.3");
+		t.r.profile.o.tls_verify = TLS_VERIFY_CA;
+		deliver(&t, "ready want done:ok closed",
+		        "+|EHLO client.test|STARTTLS|TLS[mx.test]|EHLO client.test|" SENT "|QUIT");
+		t.r.open.binding = "beta";
+		deliver(&t, "ready want done:ok closed",
+		        "+|EHLO client.test|STARTTLS|TLS[mx.test]|EHLO client.test|" SENT "|QUIT");
+		end(&t);
+	}
+}
+
+static void test_client_certificate(void **state)
+{
+	struct tls_rig t;
+
+	(void)state;
+	begin(&t);
+	scripted_mx_tls(t.r.mx, t.good.certificate, t.good.key, tls_ca_pem(t.ca));
+	deliver(&t, "ready want done:ok closed",
+	        "+|EHLO client.test|STARTTLS|TLS[mx.test]|EHLO client.test|" SENT "|QUIT");
+	t.r.profile.o.tls_certificate = t.cert_file;
+	t.r.profile.o.tls_key = t.key_file;
+	deliver(&t, "ready want done:ok closed",
+	        "+|EHLO client.test|STARTTLS|TLS[mx.test] client client.test|EHLO client.test|" SENT "|QUIT");
+	end(&t);
+}
+
+/* Files that are missing or wrong are our own accident; what was read before a reload stays in use. */
+static void test_files(void **state)
+{
+	struct tls_rig t;
+
+	(void)state;
+	begin(&t);
+	t.r.profile.o.tls_verify = TLS_VERIFY_HOST;
+	t.r.profile.o.tls_ca = "/nonexistent/ca.pem";
+	deliver(&t, "back failed", NULL);
+	assert_string_equal(t.r.why.enhanced, "4.3.0");
+	assert_non_null(strstr(t.r.why.reply, "/nonexistent/ca.pem"));
+	deliver(&t, "back failed", NULL); /* said again, without reading it again */
+	t.r.profile.o.tls_ca = t.ca_file;
+	deliver(&t, "ready want done:ok closed", NULL);
+	test_file_write(t.ca_file, "spoiled", 7);
+	deliver(&t, "ready want done:ok closed", NULL);
+	session_net_reload(t.r.net);
+	rig_run(&t.r);
+	deliver(&t, "ready want done:ok closed", NULL);
+	test_file_write(t.ca_file, tls_ca_pem(t.other_ca), strlen(tls_ca_pem(t.other_ca)));
+	session_net_reload(t.r.net);
+	rig_run(&t.r);
+	deliver(&t, "back/lost failed", NULL);
+	assert_string_equal(t.r.why.enhanced, "4.7.5");
+	end(&t);
+}
+
+static void test_min_version(void **state)
+{
+	struct tls_rig t;
+
+	(void)state;
+	begin(&t);
+	t.r.profile.o.tls = TLS_REQUIRED;
+	t.r.profile.o.tls_min_version = TLS_VERSION_1_3;
+	scripted_mx_line(t.r.mx, "STARTTLS: 220 go; tls NORMAL:-VERS-ALL:+VERS-TLS1.2");
+	deliver(&t, "back/lost failed", NULL);
+	t.r.profile.o.tls_min_version = TLS_VERSION_1_2;
+	deliver(&t, "ready want done:ok closed", NULL);
+	assert_string_equal(t.r.tls_version, "TLSv1.2");
+	end(&t);
+}
+
+/* Megabytes under TLS, more than the sockets hold; and the misfortunes of the dialogue are the same as without. */
+static void test_dialogue_under_tls(void **state)
+{
+	struct tls_rig t;
+	struct str text;
+	unsigned i;
+
+	(void)state;
+	str_init(&text);
+	for (i = 0; text.len < 6 * 1024 * 1024; i++)
+		str_printf(&text, "%s%u line of a long message, so that the sockets fill up\r\n",
+		        i % 7 ? "" : ".", i);
+	begin(&t);
+	rig_open(&t.r,
+	        rig_job_body("a@b.test", "x@y.test", fake_body_new(text.data, text.len), MESSAGE_DOT_LINES));
+	rig_run(&t.r);
+	assert_string_equal(t.r.story.data, "ready want done:ok");
+	assert_int_equal(scripted_mx_mail(t.r.mx, 0)->body_len, text.len);
+	assert_memory_equal(scripted_mx_mail(t.r.mx, 0)->body, text.data, text.len);
+	scripted_mx_line(t.r.mx, "BODY/2: 552 5.3.4 too big; close");
+	session_job(t.r.session,
+	        rig_job_body("a@b.test", "x@y.test", fake_body_new(text.data, text.len), MESSAGE_DOT_LINES));
+	rig_run(&t.r);
+	assert_string_equal(t.r.story.data, "ready want done:ok done:permanent closed");
+	end(&t);
+	str_free(&text);
+	begin(&t);
+	scripted_mx_line(t.r.mx, "DOT/1: 421 4.3.2 bye; close");
+	deliver(&t, "ready want done:transient/lost failed", NULL);
+	scripted_mx_line(t.r.mx, "DOT/2: close");
+	deliver(&t, "ready want done:uncertain failed", NULL);
+	scripted_mx_line(t.r.mx, "DOT/3: 250 ok; 250 more");
+	deliver(&t, "ready want done:ok failed", NULL);
+	scripted_mx_line(t.r.mx, "RCPT/4: reset");
+	deliver(&t, "ready done:transient/lost failed", NULL);
+	end(&t);
+}
+
+/* Cancelled, or stopped, in the middle of it. */
+static void test_cancelled(void **state)
+{
+	static const char *const lines[] = {"STARTTLS: silent", "STARTTLS: 220 go; silent"};
+	struct tls_rig t;
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 4; i++) {
+		begin(&t);
+		scripted_mx_line(t.r.mx, lines[i % 2]);
+		rig_open(&t.r, rig_job("a@acme.test", "x@example.test", BODY));
+		rig_run(&t.r);
+		if (i < 2)
+			session_quit(t.r.session);
+		else
+			session_net_stop(
+			        t.r.net, t.r.clock.mono + 30 * SECOND_US, t.r.clock.mono + 60 * SECOND_US);
+		rig_run(&t.r);
+		rig_advance(&t.r, 5);
+		assert_string_equal(t.r.story.data, "back closed");
+		assert_int_equal(scripted_mx_open(t.r.mx), 0);
+		end(&t);
+	}
+}
+
+static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ifavailable),
+        cmocka_unit_test(test_not_offered),
+        cmocka_unit_test(test_no),
+        cmocka_unit_test(test_starttls_refused),
+        cmocka_unit_test(test_handshake_fails),
+        cmocka_unit_test(test_injection),
+        cmocka_unit_test(test_verify),
+        cmocka_unit_test(test_resumption),
+        cmocka_unit_test(test_client_certificate),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_min_version),
+        cmocka_unit_test(test_dialogue_under_tls),
+        cmocka_unit_test(test_cancelled),
+};
+TEST_MAIN("session_tls", tests)
