@@ -13,14 +13,14 @@ def policy(rig):
     return {
         "global": {"remote_smtp_port": rig.mx_port, "prohibited_hosts": [], "retry_interval": "5s"},
         "bindings": {
-            "acme": {"bind_address": rig.ip(101), "ehlo_hostname": "acme.mta.bindpost.example",
+            "acme": {"bind_address": rig.ip(101), "ehlo_hostname": "acme.mta.example",
                      "match_domain": ["acme.example"]},
-            "bravo": {"bind_address": rig.ip(102), "ehlo_hostname": "bravo.mta.bindpost.example"},
-            "default": {"bind_address": rig.ip(100), "ehlo_hostname": "mta1.bindpost.example"},
+            "bravo": {"bind_address": rig.ip(102), "ehlo_hostname": "bravo.mta.example"},
+            "default": {"bind_address": rig.ip(100), "ehlo_hostname": "mta1.example"},
         },
         "binding_groups": {"shared": {"bindings": {
-            "shared1": {"bind_address": rig.ip(111), "ehlo_hostname": "shared1.mta.bindpost.example"},
-            "shared2": {"bind_address": rig.ip(112), "ehlo_hostname": "shared2.mta.bindpost.example"}}}},
+            "shared1": {"bind_address": rig.ip(111), "ehlo_hostname": "shared1.mta.example"},
+            "shared2": {"bind_address": rig.ip(112), "ehlo_hostname": "shared2.mta.example"}}}},
         "rules": [
             {"name": "bravo", "when": "header:X-Customer == 'bravo'", "bind": "bravo"},
             {"name": "small-senders", "when": "mailfrom =~ '@shop[0-9]+\\.example$'", "bind": ["shared1", "shared2"]},
@@ -80,7 +80,7 @@ def show(rig):
     seen = {row["recipients"][0]: row for row in rig.seen()}
     events = ends(rig)
     words = {"delivery": "delivered", "deferral": "deferred", "bounce": "bounced", "expiration": "expired"}
-    form = "%-3s %-24s %-8s %-8s %-16s %-29s %-18s %s"
+    form = "%-3s %-23s %-8s %-8s %-16s %-19s %-17s %s"
     print(form % ("#", "ENVELOPE SENDER", "BY", "BINDING", "SOURCE ADDRESS *", "EHLO NAME *", "MX HOST", "STATE"))
     for number, (sender, recipient, _, how) in enumerate(MAIL, 1):
         saw, event = seen.get(recipient, {}), events.get(recipient, {})
@@ -91,25 +91,41 @@ def show(rig):
     return len(seen) == len(MAIL) and not wrong
 
 
-def tell_keep(rig):
-    run = "%s -c %s" % (rig.program("bindpost"), rig.config)
-    print("""Everything keeps running (this terminal; Ctrl-C stops it and removes %s).
+COMMANDS = {
+    "bindpost": """exec '%(program)s' -c '%(config)s' "$@"\n""",
+    "send": """# send FROM TO [HEADER]: one message, by SMTP through Postfix
+printf '%%s\\r\\n' "From: <$1>" "To: <$2>" "Subject: a test" ${3:+"$3"} "" "Hello." |
+	exec curl -sS "smtp://%(smtp)s" --mail-from "$1" --mail-rcpt "$2" -T -
+""",
+}
 
-Send mail through the Postfix in front:
-  swaks --server %s:%d --from news@acme.example --to you@big.example
-Look at it:
-  %s summary
-  %s queues
-  tail -f %s | jq -c '{event, binding, source, recipient, reply}'
-  tail -f %s            # what the MX hosts saw
-Stop the mail at one MX host and watch it being deferred, then delivered:
-  echo 'rcpt=451 4.7.1 later' > %s
-  rm %s
-Change the policy, then: %s check && %s reload
-  %s
-""" % (rig.dir, *rig.smtp, run, run, rig.path("log", "events.jsonl"), rig.path("mx", "log"),
-       rig.path("control", "mail.corp.example.opt"), rig.path("control", "mail.corp.example.opt"), run, run,
-       rig.path("etc", "policy.json")))
+
+def write_commands(rig):
+    words = {"program": rig.program("bindpost"), "config": rig.config, "smtp": "%s:%d" % rig.smtp}
+    for name, text in COMMANDS.items():
+        with open(rig.path(name), "w", encoding="ascii") as f:
+            f.write("#!/bin/sh\n" + text % words)
+        os.chmod(rig.path(name), 0o755)
+
+
+def tell_keep(rig):
+    print("""Everything keeps running until Ctrl-C, which stops it and removes the folder. In another terminal:
+
+  cd %s
+
+  ./send news@acme.example you@big.example             mail through the Postfix in front
+  ./send me@mailer.example you@corp.example 'X-Customer: bravo'
+  tail -f mx/log                                       what the MX hosts see
+  tail -f log/events.jsonl                             what deliveryd says: one event a line
+  ./bindpost summary                                   also: bindings, queues, messages, message ID, connections
+
+One MX host says no: mail is deferred, and delivered once it takes mail again
+  echo 'rcpt=451 4.7.1 later' > control/mail.corp.example.opt
+  rm control/mail.corp.example.opt
+
+Change etc/policy.json, then
+  ./bindpost check && ./bindpost reload
+""" % rig.dir, flush=True)
 
 
 def tell_next():
@@ -120,35 +136,41 @@ def tell_next():
 """)
 
 
+def run(rig, keep):
+    print("Starting DNS, 3 MX hosts, bindpost-milter, deliveryd and Postfix in %s" % rig.dir, flush=True)
+    set_up(rig)
+    print("Sending %d messages of three customers and unknown senders through Postfix\n" % len(MAIL), flush=True)
+    submit(rig)
+    rigs.wait_for("all mail to arrive", lambda: len(ends(rig)) >= len(MAIL) and len(rig.seen()) >= len(MAIL))
+    good = show(rig)
+    if keep:
+        write_commands(rig)
+        tell_keep(rig)
+        while True:
+            signal.pause()
+    if good:
+        tell_next()
+    return 0 if good else 1
+
+
 def main():
     keep = "--keep" in sys.argv[1:]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = tempfile.mkdtemp(prefix="bindpost-try-")
     rig = rigs.Rig(folder)
+    rigs.end_on_signals()
     try:
-        print("Starting DNS, 3 MX hosts, bindpost-milter, deliveryd, Postfix in %s" % folder)
-        set_up(rig)
-        print("Sending %d messages of three customers and unknown senders through Postfix\n" % len(MAIL))
-        submit(rig)
-        rigs.wait_for("all mail to arrive", lambda: len(ends(rig)) >= len(MAIL) and len(rig.seen()) >= len(MAIL))
-        good = show(rig)
-        if keep:
-            tell_keep(rig)
-            signal.pause()
-        elif good:
-            tell_next()
-        return 0 if good else 1
+        return run(rig, keep)
     except KeyboardInterrupt:
-        print()
         return 0 if keep else 130
     except rigs.RigError as error:
-        print("contrib/try: %s\nLogs stay in %s" % (error, rig.path("log")), file=sys.stderr)
+        print("contrib/try: %s\nThe logs stay in %s" % (error, rig.path("log")), file=sys.stderr)
         folder = None
         return 1
     finally:
-        rig.close()
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+        with rigs.signals_ignored():
+            rig.close()
+            if folder:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,10 @@ def run(body):
     tap = Tap()
     folder = tempfile.mkdtemp(prefix="bindpost-mta-")
     rig = rigs.Rig(folder)
+    rigs.end_on_signals()
     try:
         body(tap, rig)
-    except Exception:  # whatever it was, it failed the test; the trace says where
+    except BaseException:  # whatever it was, a signal too, it failed the test; the trace says where
         tap.ok(False, "runs to its end", traceback.format_exc())
     if tap.failed:
         for name in ("deliveryd", "milter", "postfix", "sendmail"):

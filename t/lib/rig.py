@@ -4,6 +4,7 @@ What it starts (and stops, whatever happens): a DNS server (unbound) with test z
 Postfix or Sendmail with its own configuration, queue and data folders, bindpost-milter and deliveryd. Nothing outside
 the folder is touched; the machine's own mail system is neither read nor changed. Needs root (Postfix does).
 """
+import contextlib
 import json
 import os
 import shutil
@@ -33,6 +34,33 @@ def wait_for(what, test, seconds=30, step=0.05):
     raise RigError("waited %d s for %s" % (seconds, what))
 
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def end_on_signals():
+    """Ctrl-C, SIGTERM and a terminal that goes away end us as an exit does: what was started is stopped."""
+
+    def end(number, _):
+        for each in ENDING:  # impatience does not cut it short
+            signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    for number in ENDING:
+        signal.signal(number, end)
+
+
+@contextlib.contextmanager
+def signals_ignored():
+    before = [signal.signal(number, signal.SIG_IGN) for number in ENDING]
+    try:
+        yield
+    finally:
+        for number, handler in zip(ENDING, before):
+            signal.signal(number, handler)
+
+
 def port_open(ip, port):
     try:
         with socket.create_connection((ip, port), timeout=1):
@@ -52,11 +80,24 @@ def unix_open(path):
         s.close()
 
 
+def claim_net(net=None):
+    """A /24 on loopback that is ours while the socket lives."""
+    nets = [net] if net else ["127.%d.%d" % (64 + n % 128, n // 128 % 250 + 1) for n in range(os.getpid(), os.getpid() + 100)]
+    for net in nets:
+        claim = socket.socket()
+        try:
+            claim.bind((net + ".254", 9))
+            return net, claim
+        except OSError:
+            claim.close()
+    raise RigError("%s: in use, by another rig?" % nets[0])
+
+
 class Rig:
     def __init__(self, folder, net=None, build=None, verbose=False):
-        """net: the second and third octet of the loopback addresses used, so that rigs do not meet."""
+        """net: the first three octets of the loopback addresses used; by default some that no other rig has."""
         self.dir = folder
-        self.net = net or "127.%d.%d" % (64 + os.getpid() % 128, (os.getpid() // 128) % 250 + 1)
+        self.net, self.claim = claim_net(net)
         self.build = build or os.environ.get("builddir") or TOP
         self.verbose = verbose
         self.procs = {}
@@ -89,9 +130,11 @@ class Rig:
 
     # --- processes -----------------------------------------------------------------------------------------
     def start(self, name, argv, ready=None, seconds=30):
-        log = open(self.path("log", name + ".log"), "ab")
-        self.procs[name] = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.dir)
-        log.close()
+        # a session of its own: Ctrl-C is for us, who stop all in order; and it ends with us even if we are killed
+        argv = ["setpriv", "--pdeathsig", "TERM", "--", *argv]
+        with open(self.path("log", name + ".log"), "ab") as log:
+            self.procs[name] = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.dir,
+                                                start_new_session=True)
 
         def up():
             if self.procs[name].poll() is not None:
@@ -124,13 +167,15 @@ class Rig:
         return proc.returncode
 
     def close(self):
-        """Stops everything that was started; safe to call at any time."""
-        self.stop_front()
-        for name in list(self.procs)[::-1]:
-            try:
-                self.stop(name, seconds=20)
-            except RigError as e:
-                print("# " + str(e), file=sys.stderr)
+        """Stops everything that was started; safe to call at any time. A second Ctrl-C does not cut it short."""
+        with signals_ignored():
+            self.stop_front()
+            for name in list(self.procs)[::-1]:
+                try:
+                    self.stop(name, seconds=20)
+                except RigError as e:
+                    print("# " + str(e), file=sys.stderr)
+            self.claim.close()
 
     def __enter__(self):
         return self
