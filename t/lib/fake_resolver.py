@@ -22,8 +22,8 @@ def record(owner, kind, data, ttl=60, klass=1):
 
 
 class Query:
-    def __init__(self, raw):
-        self.raw = raw
+    def __init__(self, raw, peer=None):
+        self.raw, self.peer = raw, peer
         self.id = struct.unpack(">H", raw[:2])[0]
         labels, at = [], 12
         while raw[at]:
@@ -81,7 +81,7 @@ class FakeResolver:
                 raw, peer = self.udp.recvfrom(4096)
                 if not raw:  # shut down
                     continue
-                q = Query(raw)
+                q = Query(raw, peer)
                 self.asked.append((q.name, q.type))
                 evil = self.find(self.evil, q.name)
                 for datagram in evil(q) if evil else [self.good(q)]:

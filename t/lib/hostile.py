@@ -145,6 +145,7 @@ class Hostile:
         self.stamp = "acme"  # of normal messages
         for i in range(3):
             rig.mx("mx%d.example" % i, 11 + i)
+        rig.mx("trap.example", 19)  # no mail may ever go there
         self.dns = FakeResolver(rig.dns, {"mx%d.example" % i: rig.ip(11 + i) for i in range(3)},
                                 {"d%d.example" % i: "mx%d.example" % i for i in range(3)})
         self.policy = (policy or standard_policy)(rig)
