@@ -21,6 +21,7 @@
 #include "config.h"
 #include "conf/conf.h"
 #include "daemon.h"
+#include "policy/stamp.h"
 
 #define DEFAULT_CONFIG SYSCONFDIR "/bindpost/bindpost.json"
 
@@ -120,6 +121,14 @@ static bool prepare(const struct process_options *p, struct daemon_sockets *sock
 	       daemon_sockets_open(p, sockets, err) && privilege_drop(p->user, named, err);
 }
 
+/* They are read again by the user we become. */
+static void try_keys(const struct policy *policy, struct errors *errors)
+{
+	struct stamp_keys *keys = stamp_keys_of(policy_conf(policy), errors);
+
+	stamp_keys_free(&keys);
+}
+
 static int run(const char *config_path, bool check_only)
 {
 	struct daemon_sockets sockets = {0};
@@ -127,14 +136,16 @@ static int run(const char *config_path, bool check_only)
 	struct policy *policy = policy_load(config_path, &errors);
 	struct error err;
 	sigset_t signals;
+	bool good;
 
+	if (policy)
+		try_keys(policy, &errors);
+	good = errors.n_errors == 0;
 	print_errors(&errors);
 	errors_free(&errors);
-	if (!policy)
-		return 1;
-	if (check_only) {
+	if (!good || check_only) {
 		policy_unref(&policy);
-		return 0;
+		return good ? 0 : 1;
 	}
 	block_signals(&signals);
 	if (!prepare(conf_process(policy_conf(policy)), &sockets, &err)) {

@@ -8,16 +8,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-static struct stamp_keys *load_keys(const struct policy *policy, struct errors *errors)
-{
-	struct error err;
-	const char *path = conf_process(policy_conf(policy))->stamp_key_file;
-	struct stamp_keys *keys = path != NULL ? stamp_keys_load(path, &err) : NULL;
-	if (path != NULL && keys == NULL)
-		errors_add(errors, ERROR_ERROR, "stamp.key_file: %s", err.text);
-	return keys;
-}
-
 struct snapshot *snapshot_load(
         const char *conf_path, const struct policy *running, json_t *changes, struct errors *errors)
 {
@@ -27,7 +17,7 @@ struct snapshot *snapshot_load(
 	struct snapshot *s = mem_zalloc(sizeof(*s));
 	s->refs = 1;
 	s->policy = policy;
-	s->keys = load_keys(policy, errors);
+	s->keys = stamp_keys_of(policy_conf(policy), errors);
 	s->loaded_us = clock_system.wall_us(&clock_system);
 	policy_needs(policy, &s->needs);
 	if (errors->n_errors > 0)

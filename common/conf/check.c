@@ -34,6 +34,24 @@ static void check_stamp_lifetime(struct loader *l)
 		        "has no effect without stamp.key_file: only authenticated stamps have an age");
 }
 
+/* Every field of this name is deleted, from the message too: one that messages have of their own cannot be meant. */
+static void check_stamp_header(struct loader *l)
+{
+	static const char *const taken[] = {"Received", "Return-Path", "Delivered-To", "From", "Sender",
+	        "Reply-To", "To", "Cc", "Bcc", "Subject", "Date", "Message-ID", "In-Reply-To", "References",
+	        "MIME-Version", "Content-Type", "Content-Transfer-Encoding", "DKIM-Signature",
+	        "Authentication-Results", "List-Unsubscribe"};
+	struct place steps[2], at = process_place(l, steps, PROC_stamp_header);
+	const char *name = l->conf->process.stamp_header;
+
+	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
+		if (strcasecmp(name, taken[i]) == 0)
+			place_error(l->errors, &at,
+			        "\"%s\" is a field of the message itself: it would be lost; choose another "
+			        "name",
+			        name);
+}
+
 struct named_socket {
 	const char *option;
 	struct str text;
@@ -295,6 +313,7 @@ static void check_scopes(struct loader *l)
 void conf_check(struct loader *l)
 {
 	check_stamp_lifetime(l);
+	check_stamp_header(l);
 	check_handoff_listen(l);
 	check_listeners(l);
 	check_default_binding(l);

@@ -13,6 +13,8 @@
 struct stamp_keys;
 struct stamp_keys *stamp_keys_load(
         const char *path, struct error *); /* mode checked: others must not read it */
+/* Those of stamp.key_file. NULL: the configuration names none, or an error that says where and why was added. */
+struct stamp_keys *stamp_keys_of(const struct conf *, struct errors *);
 void stamp_keys_free(struct stamp_keys **);
 
 /* Appends the header's value (after "X-Binding: "), folded with "\n\t" as libmilter wants. message_id: the raw value of

@@ -103,6 +103,19 @@ struct stamp_keys *stamp_keys_load(const char *path, struct error *err)
 	return k;
 }
 
+struct stamp_keys *stamp_keys_of(const struct conf *conf, struct errors *errors)
+{
+	const char *path = conf_process(conf)->stamp_key_file;
+	struct conf_origin origin;
+	struct stamp_keys *keys;
+	struct error err;
+	if (path == NULL || (keys = stamp_keys_load(path, &err)) != NULL)
+		return path == NULL ? NULL : keys;
+	conf_eval(conf, "stamp.key_file", NULL, NULL, &origin, NULL);
+	errors_add(errors, ERROR_ERROR, "%s.key_file: %s", origin.where, err.text);
+	return NULL;
+}
+
 void stamp_keys_free(struct stamp_keys **pp)
 {
 	struct stamp_keys *k = *pp;

@@ -1,12 +1,15 @@
 /*
  * The commands that need no daemon: they read the files.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "control/cli.h"
 #include "policy/policy.h"
+#include "policy/stamp.h"
 
 bool cli_socket(struct cli *cli, bool milter, struct str *spec, struct error *err)
 {
@@ -50,6 +53,20 @@ static void check_json(const struct errors *errors)
 	json_decref(answer);
 }
 
+/* Who checks need not be who runs the daemons: keys kept from him are no error. */
+static void check_keys(const struct policy *policy, struct errors *errors)
+{
+	const char *path = conf_process(policy_conf(policy))->stamp_key_file;
+	struct stamp_keys *keys;
+
+	if (path && access(path, R_OK) != 0 && errno == EACCES) {
+		errors_add(errors, ERROR_WARNING, "stamp.key_file: %s: not checked: you may not read it", path);
+		return;
+	}
+	keys = stamp_keys_of(policy_conf(policy), errors);
+	stamp_keys_free(&keys);
+}
+
 int cmd_check(struct cli *cli)
 {
 	const char *path = cli->argc ? cli->argv[0] : cli->config_path;
@@ -60,6 +77,10 @@ int cmd_check(struct cli *cli)
 	if (cli->argc > 1)
 		return cli_usage("check takes one file");
 	policy = policy_load(path, &errors);
+	if (policy)
+		check_keys(policy, &errors);
+	if (errors.n_errors)
+		policy_unref(&policy);
 	code = policy ? CLI_DONE : CLI_REFUSED;
 	if (cli->json)
 		check_json(&errors);

@@ -426,6 +426,9 @@ static void test_process(void **state)
 	                "bindpost.json: handoff.listen: no socket: name at least one\n"},
 	        {"{ \"handoff\": { \"listen\": 24 } }", "bindpost.json: handoff.listen: 24 is not a socket: "
 	                                                "write inet:HOST:PORT, unix:/path or systemd:NAME\n"},
+	        {"{ \"stamp\": { \"header\": \"received\" } }",
+	                "bindpost.json: stamp.header: \"received\" is a field of the message itself: it would be lost; "
+	                "choose another name\n"},
 	        {"{ \"stamp\": { \"header\": \"X Binding\" } }",
 	                "bindpost.json: stamp.header: \"X Binding\" is not the name of a header field "
 	                "(printable ASCII without "

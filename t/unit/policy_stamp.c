@@ -253,6 +253,24 @@ static void keys_file(void **state)
 	assert_null(stamp_keys_load("/nonexistent/stamp.key", &err));
 }
 
+static void keys_of_configuration(void **state)
+{
+	(void)state;
+	struct errors errors = {0};
+	struct conf *conf = conf_load_text("{ \"stamp\": { \"key_file\": \"/nonexistent/k\" } }", NULL, &errors);
+	assert_null(stamp_keys_of(conf, &errors));
+	assert_int_equal(errors.n_errors, 1);
+	assert_string_equal(errors.items[0].text,
+	        "bindpost.json: stamp.key_file: /nonexistent/k: No such file or directory");
+	conf_unref(&conf);
+	errors_free(&errors);
+	conf = conf_load_text("{}", NULL, &errors);
+	assert_null(stamp_keys_of(conf, &errors));
+	assert_int_equal(errors.n_errors, 0);
+	conf_unref(&conf);
+	errors_free(&errors);
+}
+
 /* The MAC as the design words it, computed apart from the code under test. */
 static void mac_is_as_designed(void **state)
 {
@@ -408,6 +426,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(values),
         cmocka_unit_test(round_trip),
         cmocka_unit_test(keys_file),
+	        cmocka_unit_test(keys_of_configuration),
         cmocka_unit_test(mac_is_as_designed),
         cmocka_unit_test(mac_guards),
         cmocka_unit_test(age),
