@@ -100,7 +100,6 @@ static void adopt_from(struct queue *q, const struct conf *snapshot)
 			continue;
 		b->conf = c;
 		b->snapshot = snapshot;
-		binding_metrics_add(b);
 		if (!limit_idle(&b->total))
 			binding_total(b);
 	}

@@ -427,6 +427,7 @@ struct queue *queue_new(const struct queue_config *c)
 	q->host_buckets = mem_zalloc(HOST_BUCKETS * sizeof(struct host_limit *));
 	add_metrics(q, c->metrics);
 	adopt(q, policy_ref(c->policy));
+	binding_metrics_some(q, NULL);
 	local_addrs_on_change(q->local, sources_changed, q);
 	loop_on_turn_end(q->loop, turn_end, q);
 	return q;

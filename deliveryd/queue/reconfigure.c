@@ -11,6 +11,7 @@ void rekey_begin(struct queue *q)
 {
 	q->rekeying = true;
 	q->rekey_next = 1;
+	q->measure_next = 0;
 	queue_kick(q);
 }
 
@@ -26,7 +27,10 @@ void rekey_some(struct queue *q, struct slice *slice)
 			return;
 		}
 	}
-	q->rekeying = false;
+	if (binding_metrics_some(q, slice))
+		q->rekeying = false;
+	else
+		queue_kick(q);
 }
 
 /* --- what a snapshot drops ---------------------------------------------------------------------------------------- */

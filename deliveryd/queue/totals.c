@@ -50,7 +50,7 @@ void totals_recent(struct queue *q, struct totals *sum)
 }
 
 /* Label values are names of the configuration, so their number is bounded. */
-void binding_metrics_add(struct binding *b)
+static void binding_metrics_add(struct binding *b)
 {
 	struct queue *q = b->q;
 	struct str label;
@@ -73,7 +73,24 @@ void binding_metrics_add(struct binding *b)
 	m->connections = metrics_gauge(
 	        q->metrics, "bindpost_binding_connections", label.data, "Connections from a binding.");
 	str_free(&label);
+	for (unsigned i = 0; i < N_TOTALS; i++) {
+		if (m->totals[i]) /* it may have been in use before its metrics are */
+			metric_add(m->totals[i], b->totals.n[i]);
+	}
 	binding_metrics_set(b);
+}
+
+bool binding_metrics_some(struct queue *q, struct slice *slice)
+{
+	while (q->measure_next < q->bindings.n) {
+		struct binding *b = binding_at(q, q->measure_next++);
+		if (!b->conf || b->metrics)
+			continue;
+		binding_metrics_add(b);
+		if (slice && slice_over(slice))
+			return false;
+	}
+	return true;
 }
 
 void binding_metrics_set(const struct binding *b)

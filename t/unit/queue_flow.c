@@ -618,6 +618,32 @@ static void test_summary_bindings_queues_connections(void **state)
 	rig_free(&rig);
 }
 
+/* Ten thousand new ones at once would keep queue and net from their work for a tenth of a second. */
+static void test_metrics_of_many_new_bindings(void **state)
+{
+	(void)state;
+	struct rig *rig = ready_rig(TWO_BINDINGS);
+	struct str policy, prometheus;
+	str_init(&policy);
+	str_init(&prometheus);
+	str_add(&policy, "{\"bindings\": {\"default\": {\"bind_address\": \"192.0.2.10\"}");
+	for (unsigned i = 0; i < 5000; i++)
+		str_printf(&policy, ", \"b%u\": {\"bind_address\": \"10.0.%u.%u\"}", i, i >> 8, i & 255);
+	str_add(&policy, "}}");
+	rig_reload(rig, policy.data);
+	metrics_print(rig->metrics, &prometheus);
+	assert_null(strstr(prometheus.data, "{binding=\"b4999\"}"));
+	rig_send(rig, "b4999", "a@acme.example", "x@example.com");
+	rig_settle(rig);
+	str_clear(&prometheus);
+	metrics_print(rig->metrics, &prometheus);
+	assert_non_null(strstr(prometheus.data, "bindpost_binding_received_total{binding=\"b4999\"} 1"));
+	assert_non_null(strstr(prometheus.data, "bindpost_binding_held{binding=\"b4998\"} 0"));
+	str_free(&policy);
+	str_free(&prometheus);
+	rig_free(&rig);
+}
+
 static const char *first_text(
         struct rig *rig, enum queue_question question, const char *key, char *out, size_t size)
 {
@@ -691,6 +717,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_messages_by_pages),
         cmocka_unit_test(test_one_message),
         cmocka_unit_test(test_summary_bindings_queues_connections),
+        cmocka_unit_test(test_metrics_of_many_new_bindings),
         cmocka_unit_test(test_last_reply_survives),
         cmocka_unit_test(test_next_attempt_of_a_queue),
 };
