@@ -71,7 +71,10 @@ struct daemon {
 	struct control *control;
 	struct addr listeners[64];
 	unsigned n_listeners;
+	struct resolver_server servers[SERVERS_MAX]; /* found by a reload, for apply_policy() */
+	unsigned n_servers;
 	struct reload *reload;
+	sem_t stopped; /* counts who has stopped; here, because who is too late for drain() counts all the same */
 	struct mail hup;	 /* SIGHUP's way to the control loop */
 	_Atomic bool hup_posted;
 };
@@ -336,17 +339,24 @@ static bool reload_request(void *ctx, const char *step, bool force, struct str *
 	return reload_run(d->reload, step, force, json);
 }
 
+/* On the control loop, because the servers may stand in resolv.conf. */
+static void prepare_policy(void *ctx, const struct policy *policy)
+{
+	struct daemon *d = ctx;
+
+	d->n_servers = dns_servers(conf_process(policy_conf(policy)), d->servers);
+}
+
 /* On the queue's loop: what of a new configuration is neither the queue's nor the handoff's. */
 static void apply_policy(void *ctx, const struct policy *policy)
 {
 	struct daemon *d = ctx;
 	const struct process_options *p = conf_process(policy_conf(policy));
-	struct resolver_server servers[SERVERS_MAX];
 
 	set_prohibited(d, policy);
 	for (unsigned i = 0; i < d->n_nets; i++)
 		session_net_reload(d->nets[i]);
-	resolver_set_servers(d->resolver, servers, dns_servers(p, servers));
+	resolver_set_servers(d->resolver, d->servers, d->n_servers);
 	spool_set_limits(d->spool, p->spool_min_free, p->spool_memory);
 	d->stop_timeout_us = p->stop_timeout_s * SECOND_US;
 	log_set_level(p->log_level);
@@ -360,6 +370,7 @@ static void make_reload(struct daemon *d, struct policy *takes)
 		.queue = d->queue,
 		.cell = d->policy,
 		.events = d->events,
+		.prepare = prepare_policy,
 		.apply = apply_policy,
 		.ctx = d,
 	};
@@ -483,7 +494,6 @@ struct stopping {
 	struct daemon *daemon;
 	struct handoff *handoff;
 	uint64_t transaction_deadline_us, final_deadline_us;
-	sem_t *done;
 };
 
 static void one_done(void *ctx)
@@ -502,14 +512,15 @@ static void stop_handoff(void *arg)
 {
 	struct stopping *s = arg;
 
-	handoff_stop(s->handoff, one_done, s->done);
+	handoff_stop(s->handoff, one_done, &s->daemon->stopped);
 }
 
 static void stop_queue(void *arg)
 {
 	struct stopping *s = arg;
 
-	queue_stop(s->daemon->queue, s->transaction_deadline_us, s->final_deadline_us, one_done, s->done);
+	queue_stop(s->daemon->queue, s->transaction_deadline_us, s->final_deadline_us, one_done,
+		&s->daemon->stopped);
 }
 
 /* False when the time is over. */
@@ -528,18 +539,16 @@ static bool wait_until(sem_t *sem, uint64_t deadline_mono_us)
 static void drain(struct daemon *d)
 {
 	uint64_t now = clock_system.mono_us(&clock_system), timeout_us = d->stop_timeout_us;
-	sem_t done;
 	struct stopping s = {
 		.daemon = d,
 		.transaction_deadline_us = now + TRANSACTION_GRACE_S * SECOND_US,
 		.final_deadline_us = now + timeout_us - timeout_us / 10,
-		.done = &done,
 	};
 	unsigned due = d->n_nets + 1;
 
 	if (s.transaction_deadline_us > s.final_deadline_us)
 		s.transaction_deadline_us = s.final_deadline_us;
-	sem_init(&done, 0, 0);
+	sem_init(&d->stopped, 0, 0);
 	d->handoff.stopping = true;
 	loop_call(d->net_loops[0], stop_listener, &s);
 	for (unsigned i = 0; i < d->n_nets; i++) {
@@ -547,7 +556,7 @@ static void drain(struct daemon *d)
 		loop_call(d->net_loops[i], stop_handoff, &s);
 	}
 	loop_call(d->queue_role.loop, stop_queue, &s);
-	while (due && wait_until(&done, s.final_deadline_us + SECOND_US))
+	while (due && wait_until(&d->stopped, s.final_deadline_us + SECOND_US))
 		due--;
 	if (due)
 		log_warning("stop_timeout is over with sessions still open: they are closed");

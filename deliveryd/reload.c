@@ -146,6 +146,7 @@ static void take(struct reload *r, struct policy *next, struct stamp_keys *keys)
 {
 	struct question q = {.reload = r, .next = next};
 
+	r->parts.prepare(r->parts.ctx, next);
 	loop_call(r->parts.queue_loop, put_in_force, &q);
 	policy_cell_take(r->parts.cell, policy_ref(next), keys);
 	reopen_events(r, conf_process(policy_conf(next))->log_events);
