@@ -182,11 +182,6 @@ static bool encode(struct spool *s, struct message_copy *c, const struct index_e
 	return ok;
 }
 
-bool clean_has_copies(const struct spool *s)
-{
-	return s->cleaner->phase == CLEAN_COPY;
-}
-
 struct copy *clean_next(struct spool *s, const struct copy *after)
 {
 	struct cleaner *cl = s->cleaner;
@@ -453,13 +448,13 @@ static void sweep_more(struct cleaner *cl)
 
 #define NO_GAIN UINT64_MAX
 
-/* Of a segment's bytes, those that copies will surely fill: not heads, ends of blocks, and the room too short for the
- * next record at its end. */
+/* Of a segment's bytes, those that copies will fill: not heads, ends of blocks, and the room too short for the next
+ * record at its end. */
 static uint64_t usable(const struct spool *s)
 {
-	uint64_t size = s->cfg.segment_size, batches = 2 + size / COPIES_BYTES;
+	uint64_t size = s->cfg.segment_size, batches = 1 + size / COPIES_BYTES;
 
-	return size - (SEGMENT_HEADS + batches) * DISK_BLOCK - s->record_max / 2;
+	return size - SEGMENT_HEADS * DISK_BLOCK - batches * DISK_BLOCK / 2 - s->record_max / 4;
 }
 
 /* What has to be copied, from the oldest on, until a segment is won. */
@@ -490,7 +485,7 @@ static uint64_t slack(const struct spool *s)
 	return may > has ? may - has : 0;
 }
 
-static bool wanted(struct cleaner *cl)
+static bool wanted(const struct cleaner *cl)
 {
 	const struct spool *s = cl->spool;
 	uint64_t n = need(s), left = slack(s);
@@ -500,11 +495,30 @@ static bool wanted(struct cleaner *cl)
 		return false;
 	if (left < n / 2 + s->cfg.segment_size)
 		return true;
-	/* On a full disk what can be won without new space is won; a segment a second, should the guess be wrong. */
-	if ((!s->low_space && !s->stock.no_space) || s->stock.n + s->stock.coming >= STOCK_WANTED)
-		return false;
-	cl->not_before_us = loop_now_us(s->loop) + SECOND_US;
-	return true;
+	/* a full disk: what can be won without new space is won */
+	return (s->low_space || s->stock.no_space) && s->stock.n + s->stock.coming < STOCK_WANTED;
+}
+
+/*
+ * With nothing but the ballast left the cleaner writes only when it can surely come to the end of its segment, and
+ * win it back, without the last spare: that one is for results.
+ */
+static bool has_room(const struct spool *s, uint64_t segment)
+{
+	const struct segment *seg = segment_get(s, segment);
+	uint64_t wanted_room, room = s->current->size - s->current->end;
+
+	if (s->stock.n > STOCK_BALLAST || seg == NULL)
+		return true;
+	wanted_room = seg->live + seg->live / 16 + 2 * DISK_BLOCK;
+	if (s->stock.n > 1)
+		room += (s->stock.n - 1) * usable(s);
+	return room >= wanted_room;
+}
+
+bool clean_has_copies(const struct spool *s)
+{
+	return s->cleaner->phase == CLEAN_COPY && has_room(s, s->cleaner->segment);
 }
 
 uint64_t clean_allows(const struct spool *s)
@@ -531,7 +545,8 @@ static void begin(struct cleaner *cl)
 	struct spool *s = cl->spool;
 	struct segment *oldest = segment_get(s, segment_oldest_needed(s));
 
-	if (oldest == NULL || oldest == s->current || loop_now_us(s->loop) < cl->not_before_us || !wanted(cl))
+	if (oldest == NULL || oldest == s->current || loop_now_us(s->loop) < cl->not_before_us ||
+	        !wanted(cl) || !has_room(s, oldest->number))
 		return;
 	cl->phase = CLEAN_SWEEP;
 	cl->segment = oldest->number;

@@ -24,6 +24,8 @@
 #include "spool/spool_int.h"
 
 #define RESULTS_DELAY_US 5000
+#define RESULTS_DELAY_SCARCE_US                                                                              \
+	200000 /* when the ballast is in use: a block for each result would eat it up */
 #define RESULTS_BYTES ((size_t)64 * 1024)
 
 /* ---- answers ---- */
@@ -512,7 +514,7 @@ static void commit_copies(struct spool *s)
 			(void)batch_take_records(&s->batch, (uint8_t *)settings->bytes.data, 0,
 			        settings->bytes.len, TAKEN_SETTINGS, settings);
 		rest = gather_copies(s, &s->batch, copy, &taken);
-		if (s->batch.count == 0 && !roll(s, 0))
+		if (s->batch.count == 0 && !roll(s, 1))
 			break;
 		if (s->batch.count == 0)
 			continue;
@@ -586,7 +588,9 @@ void commit_turn_end(void *ctx)
 		s->results_due = false;
 		timer_cancel(s->loop, &s->results_timer);
 	} else if (!s->results_due && !timer_armed(&s->results_timer)) {
-		timer_arm_in(s->loop, &s->results_timer, RESULTS_DELAY_US);
+		timer_arm_in(s->loop, &s->results_timer,
+		        s->stock.n < STOCK_BALLAST && !space_may_come(s) ? RESULTS_DELAY_SCARCE_US
+		                                                         : RESULTS_DELAY_US);
 	}
 	if (wrote && (s->adds != NULL || results_are_due(s) || clean_has_copies(s)))
 		commit_again(s);

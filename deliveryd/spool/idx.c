@@ -105,8 +105,12 @@ void idx_seal(struct spool *s, struct segment *seg)
 {
 	struct idx_job *job;
 
-	if (!seg->idx_complete || seg->damaged || s->loop == NULL) {
+	if (!seg->idx_complete || seg->damaged) {
 		str_free(&seg->idx);
+		return;
+	}
+	if (s->loop == NULL || s->closing) { /* nobody would take the worker's answer */
+		idx_write_now(s, seg);
 		return;
 	}
 	job = mem_zalloc(sizeof(*job));

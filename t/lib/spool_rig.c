@@ -368,6 +368,8 @@ void rig_commit(struct rig *rig, struct spool_results *results)
 	spool_results_post(rig->spool, &results);
 	rig_run(rig);
 	rig_advance(rig, 5000);
+	if (spool_uncommitted(rig->spool) > 0)
+		rig_advance(rig, 200000); /* space is scarce: they wait for company */
 }
 
 void rig_done(struct rig *rig, uint64_t id, uint32_t delivery)
