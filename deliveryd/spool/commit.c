@@ -236,12 +236,14 @@ static bool space_may_come(const struct spool *s)
 	return !s->stock.no_space && !s->low_space;
 }
 
-static void gather_results(struct spool *s, struct batch *b)
+/* False when some did not fit. */
+static bool gather_results(struct spool *s, struct batch *b)
 {
 	for (struct spool_results *r = s->results; r != NULL; r = r->next)
 		if (!batch_take_records(
 		            b, (uint8_t *)r->bytes.data, r->written, r->bytes.len, TAKEN_RESULTS, r))
-			break;
+			return false;
+	return true;
 }
 
 /* A message with results of its own begins only where all fits, if it fits anywhere. */
@@ -283,8 +285,8 @@ static void begin(struct spool *s, struct batch *b)
 static void gather(struct spool *s, struct batch *b)
 {
 	begin(s, b);
-	gather_results(s, b);
-	if (adds_may_enter(s))
+	/* the results of a DSN must not overtake older ones of the same delivery: the newest wins */
+	if (gather_results(s, b) && adds_may_enter(s))
 		gather_adds(s, b);
 }
 

@@ -97,6 +97,30 @@ static void test_newest_state_wins(void **state)
 	assert_null(l->deliveries[0].reply);
 }
 
+/* Of results that do not fit, the rest goes into the next batch: what came behind them, with a message, waits too. */
+static void test_results_with_a_message_do_not_overtake(void **state)
+{
+	struct rig *rig = &((struct fixture *)*state)->rig;
+	const struct rig_message tiny = {.n_deliveries = 1, .n_recipients = 1, .body = 1};
+	uint64_t id = rig_store(rig, &plain);
+	struct spool_results *before = spool_results_new(), *with = spool_results_new();
+	struct rig_add *add;
+	char text[1000];
+
+	memset(text, 'x', sizeof(text));
+	text[sizeof(text) - 1] = '\0';
+	for (uint32_t i = 1; i <= 100; i++)
+		spool_results_state(before, id, 0, &(struct spool_state){.attempts = i, .last_reply = text});
+	spool_results_state(with, id, 0, &(struct spool_state){.attempts = 101});
+	spool_results_post(rig->spool, &before);
+	add = rig_add_start(rig, &tiny, with);
+	rig_run(rig);
+	assert_true(add->answered);
+	rig_add_free(&add);
+	reopen(rig);
+	assert_int_equal(rig_find(rig, id)->deliveries[0].attempts, 101);
+}
+
 static void test_deliveries_are_told_apart(void **state)
 {
 	struct rig *rig = &((struct fixture *)*state)->rig;
@@ -234,6 +258,7 @@ static const struct CMUnitTest tests[] = {
         TEST(test_stored_and_found_again),
         TEST(test_done_does_not_come_back),
         TEST(test_newest_state_wins),
+        TEST(test_results_with_a_message_do_not_overtake),
         TEST(test_deliveries_are_told_apart),
         TEST(test_settings),
         TEST(test_long_recipient_list),
