@@ -29,6 +29,8 @@ const char *cli_option(struct cli *, int *i, const char *name);
 
 /* One request. Returns CLI_DONE with the parsed answer (caller: json_decref), or says what went wrong on stderr. */
 int cli_request(struct cli *, const char *socket_spec, const char *method, const char *path, json_t **answer);
+/* POST with parameters as a form has them, "name=value&name=value" (may be NULL). */
+int cli_post(struct cli *, const char *socket_spec, const char *path, const char *form, json_t **answer);
 /* Where deliveryd (milter = false) or the milter listens for control; false with the reason. */
 bool cli_socket(struct cli *, bool milter, struct str *spec, struct error *);
 
@@ -57,5 +59,13 @@ int cmd_messages(struct cli *);
 int cmd_message(struct cli *);
 int cmd_connections(struct cli *);
 int cmd_reload(struct cli *);
+int cmd_suspend(struct cli *);
+int cmd_resume(struct cli *);
+int cmd_flush(struct cli *);
+int cmd_delay(struct cli *);
+int cmd_hold(struct cli *);
+int cmd_release(struct cli *);
+int cmd_fail(struct cli *);
+int cmd_delete(struct cli *);
 
 #endif

@@ -36,8 +36,8 @@ static bool set_target(CURL *curl, const struct sockspec *spec, const char *path
 	return false;
 }
 
-static CURLcode perform(const struct sockspec *spec, const char *method, const char *path, struct str *body, long *status,
-	char *why)
+static CURLcode perform(const struct sockspec *spec, const char *method, const char *path, const char *form,
+	struct str *body, long *status, char *why)
 {
 	CURL *curl = curl_easy_init();
 	CURLcode code = CURLE_FAILED_INIT;
@@ -55,7 +55,7 @@ static CURLcode perform(const struct sockspec *spec, const char *method, const c
 		curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
 		curl_easy_setopt(curl, CURLOPT_WRITEDATA, body);
 		if (strcmp(method, "POST") == 0)
-			curl_easy_setopt(curl, CURLOPT_POSTFIELDS, "");
+			curl_easy_setopt(curl, CURLOPT_POSTFIELDS, form ? form : "");
 		code = curl_easy_perform(curl);
 		curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, status);
 	}
@@ -79,10 +79,10 @@ static int judge(const struct str *body, long status, const char *spec, json_t *
 		return CLI_DONE;
 	if (said)
 		fprintf(stderr, "bindpost: %s\n", said);
-	return CLI_REFUSED;
+	return status == 400 ? CLI_USAGE : CLI_REFUSED;
 }
 
-int cli_request(struct cli *cli, const char *socket_spec, const char *method, const char *path, json_t **answer)
+static int ask(const char *socket_spec, const char *method, const char *path, const char *form, json_t **answer)
 {
 	char why[CURL_ERROR_SIZE] = "";
 	struct sockspec spec;
@@ -92,14 +92,13 @@ int cli_request(struct cli *cli, const char *socket_spec, const char *method, co
 	long status = 0;
 	int exit_code;
 
-	(void)cli;
 	*answer = NULL;
 	if (!sockspec_parse(socket_spec, &spec, &err)) {
 		fprintf(stderr, "bindpost: %s\n", err.text);
 		return CLI_USAGE;
 	}
 	str_init_max(&body, ANSWER_MAX);
-	code = perform(&spec, method, path, &body, &status, why);
+	code = perform(&spec, method, path, form, &body, &status, why);
 	if (code != CURLE_OK) {
 		fprintf(stderr, "bindpost: %s: %s; is the daemon running, and may you use its socket?\n", socket_spec,
 			*why ? why : curl_easy_strerror(code));
@@ -109,4 +108,16 @@ int cli_request(struct cli *cli, const char *socket_spec, const char *method, co
 	}
 	str_free(&body);
 	return exit_code;
+}
+
+int cli_request(struct cli *cli, const char *socket_spec, const char *method, const char *path, json_t **answer)
+{
+	(void)cli;
+	return ask(socket_spec, method, path, NULL, answer);
+}
+
+int cli_post(struct cli *cli, const char *socket_spec, const char *path, const char *form, json_t **answer)
+{
+	(void)cli;
+	return ask(socket_spec, "POST", path, form, answer);
 }

@@ -27,6 +27,14 @@ static const struct command {
 	{"messages", "[--binding B] [--domain D] [--limit N]", "messages in the queues", cmd_messages},
 	{"message", "ID", "one message: envelope, deliveries, last replies", cmd_message},
 	{"connections", "[--binding B] [--limit N]", "outgoing connections", cmd_connections},
+	{"suspend", "BINDING [--domain D] [--for 2h]", "take mail, but send none; BINDING may be group:NAME", cmd_suspend},
+	{"resume", "BINDING [--domain D]", "send again", cmd_resume},
+	{"flush", "SELECTOR...", "try again now", cmd_flush},
+	{"delay", "SELECTOR... --for 2h", "try again only then", cmd_delay},
+	{"hold", "SELECTOR...", "keep back until released", cmd_hold},
+	{"release", "SELECTOR...", "send what was held", cmd_release},
+	{"fail", "SELECTOR... [--code 554] [--enhanced 5.0.0] [--text T] [--no-dsn]", "give up, and tell the sender", cmd_fail},
+	{"delete", "SELECTOR...", "drop without telling anyone", cmd_delete},
 	{"reload", "[--force] [--no-milter]", "both daemons take the changed configuration, whole or not at all", cmd_reload},
 };
 

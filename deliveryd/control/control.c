@@ -2,7 +2,7 @@
  * One evhttp per access class; a request becomes one question to the queue and one answer. A client that goes away
  * while its question is under way leaves `request` NULL behind; the question itself always comes back and is freed.
  */
-#include "control/control.h"
+#include "control/control_in.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
@@ -37,6 +37,7 @@ struct control {
 	struct control_config conf;
 	struct access access[CONTROL_FULL + 1];
 	struct pending *pending; /* questions under way */
+	struct changes changes;
 };
 
 /* A question under way. */
@@ -60,12 +61,12 @@ static void send_text(struct evhttp_request *req, int code, const char *type, co
 	evbuffer_free(out);
 }
 
-static void send_json(struct evhttp_request *req, int code, const struct str *json)
+void control_send_json(struct evhttp_request *req, int code, const struct str *json)
 {
 	send_text(req, code, "application/json", json);
 }
 
-static void send_error(struct evhttp_request *req, int code, const char *why)
+void control_send_error(struct evhttp_request *req, int code, const char *why)
 {
 	struct json_out j;
 	struct str text;
@@ -76,7 +77,7 @@ static void send_error(struct evhttp_request *req, int code, const char *why)
 	jw_str(&j, "error", why);
 	jw_end_object(&j);
 	str_add_char(&text, '\n');
-	send_json(req, code, &text);
+	control_send_json(req, code, &text);
 	str_free(&text);
 }
 
@@ -113,9 +114,9 @@ static void take_answer(struct mail *mail)
 	forget_client(p);
 	if (p->request) {
 		if (p->ask.found)
-			send_json(p->request, 200, &p->ask.json);
+			control_send_json(p->request, 200, &p->ask.json);
 		else
-			send_error(p->request, 404, "no such message, queue or binding");
+			control_send_error(p->request, 404, "no such message, queue or binding");
 	}
 	pending_unlink(p);
 	str_free(&p->ask.json);
@@ -191,7 +192,7 @@ static void ask_queue(struct access *a, struct evhttp_request *req, enum queue_q
 	const char *wrong = parse_filters(&p->ask, query);
 
 	if (wrong) {
-		send_error(req, 400, wrong);
+		control_send_error(req, 400, wrong);
 		mem_free(&p);
 		return;
 	}
@@ -254,7 +255,7 @@ static void get_message(struct access *a, struct evhttp_request *req, const char
 	uint64_t id;
 
 	if (!id_parse(rest, &id))
-		send_error(req, 400, "a message id is 16 hexadecimal digits");
+		control_send_error(req, 400, "a message id is 16 hexadecimal digits");
 	else
 		ask_queue(a, req, QUEUE_MESSAGE, id, query);
 }
@@ -273,7 +274,7 @@ static void get_status(struct access *a, struct evhttp_request *req, const char 
 	(void)query;
 	str_init(&json);
 	a->control->conf.status(a->control->conf.ctx, &json);
-	send_json(req, 200, &json);
+	control_send_json(req, 200, &json);
 	str_free(&json);
 }
 
@@ -288,15 +289,30 @@ static void post_reload(struct access *a, struct evhttp_request *req, const char
 	(void)rest;
 	if (!check_keys(query, known, array_len(known)) ||
 		(force && strcmp(force, "0") != 0 && strcmp(force, "1") != 0)) {
-		send_error(req, 400, "a reload takes step and force=0 or 1, each once");
+		control_send_error(req, 400, "a reload takes step and force=0 or 1, each once");
 		return;
 	}
 	str_init(&json);
 	ok = a->control->conf.reload(
 		a->control->conf.ctx, step ? step : "all", force && strcmp(force, "1") == 0, &json);
-	send_json(req, ok ? 200 : 409, &json);
+	control_send_json(req, ok ? 200 : 409, &json);
 	str_free(&json);
 }
+
+#define POST_CHANGE(name, kind)                                                                                                \
+	static void name(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)              \
+	{                                                                                                                      \
+		(void)rest;                                                                                                    \
+		control_change(&a->control->changes, req, kind, query);                                                        \
+	}
+POST_CHANGE(post_flush, QUEUE_FLUSH)
+POST_CHANGE(post_delay, QUEUE_DELAY)
+POST_CHANGE(post_hold, QUEUE_HOLD)
+POST_CHANGE(post_release, QUEUE_RELEASE)
+POST_CHANGE(post_fail, QUEUE_FAIL)
+POST_CHANGE(post_delete, QUEUE_DELETE)
+POST_CHANGE(post_suspend, QUEUE_SUSPEND)
+POST_CHANGE(post_resume, QUEUE_RESUME)
 
 static const struct path {
 	enum evhttp_cmd_type method;
@@ -314,6 +330,14 @@ static const struct path {
 	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/connections", false, get_connections},
 	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/status", false, get_status},
 	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/reload", false, post_reload},
+	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/flush", false, post_flush},
+	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/delay", false, post_delay},
+	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/hold", false, post_hold},
+	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/release", false, post_release},
+	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/fail", false, post_fail},
+	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/delete", false, post_delete},
+	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/suspend", false, post_suspend},
+	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/resume", false, post_resume},
 };
 
 static const struct path *find_path(const char *text, const char **rest)
@@ -340,26 +364,26 @@ static void on_request(struct evhttp_request *req, void *arg)
 	const char *rest;
 
 	if (!text) {
-		send_error(req, 400, "not a path");
+		control_send_error(req, 400, "not a path");
 		return;
 	}
 	p = find_path(text, &rest);
 	if (!p || (p->needs > a->level && p->method == EVHTTP_REQ_GET)) {
-		send_error(req, 404, "no such path");
+		control_send_error(req, 404, "no such path");
 		return;
 	}
 	if (p->needs > a->level) {
-		send_error(req, 403, "this listener only reads");
+		control_send_error(req, 403, "this listener only reads");
 		return;
 	}
 	if (evhttp_request_get_command(req) != p->method) {
-		send_error(req, 405, p->method == EVHTTP_REQ_GET ? "use GET" : "use POST");
+		control_send_error(req, 405, p->method == EVHTTP_REQ_GET ? "use GET" : "use POST");
 		return;
 	}
 	memset(&params, 0, sizeof(params));
 	TAILQ_INIT(&params);
 	if (query && evhttp_parse_query_str(query, &params) < 0)
-		send_error(req, 400, "the query after ? cannot be read");
+		control_send_error(req, 400, "the query after ? cannot be read");
 	else
 		p->answer(a, req, rest, &params);
 	evhttp_clear_headers(&params);
@@ -386,6 +410,7 @@ struct control *control_new(const struct control_config *conf)
 	struct control *c = mem_zalloc(sizeof(*c));
 
 	c->conf = *conf;
+	c->changes = (struct changes){.loop = conf->loop, .queue = conf->queue};
 	for (int level = CONTROL_METRICS; level <= CONTROL_FULL; level++)
 		access_init(c, (enum control_access)level);
 	return c;
@@ -419,6 +444,7 @@ void control_free(struct control **p)
 		q->request = NULL;
 		pending_unlink(q);
 	}
+	control_changes_forget(&c->changes);
 	for (int level = CONTROL_METRICS; level <= CONTROL_FULL; level++)
 		evhttp_free(c->access[level].http);
 	mem_free(&c);

@@ -169,6 +169,7 @@ static void put_one_binding(struct answer *a, struct binding *b)
 	put_limit(a, binding_total(b)->max);
 	put_sources(a, b);
 	jw_str(&a->out, "state", binding_state(b));
+	suspensions_print(a->q, binding_name(a->q, b), &a->out);
 	put_totals(a, &b->totals);
 	jw_end_object(&a->out);
 	a->rows++;
@@ -317,6 +318,14 @@ static void put_delivery(struct answer *a, const struct delivery *d)
 	put_reply(a, d);
 	jw_end_object(&a->out);
 	a->rows++;
+}
+
+void answer_row(struct queue *q, struct json_out *out, const struct delivery *d)
+{
+	const struct queue_ask ask = {.question = QUEUE_MESSAGES};
+	struct answer a = {.q = q, .ask = &ask, .out = *out};
+	put_delivery(&a, d);
+	*out = a.out;
 }
 
 static void messages(struct answer *a)

@@ -72,6 +72,8 @@ bool binding_suspended(struct binding *b)
 		return false;
 	if (b->conf->index == 0 && b->q->global->default_binding == DEFAULT_BINDING_SUSPENDED)
 		return true;
+	if (suspended_by_command(b->q, b, NULL))
+		return true;
 	conf_resolve(b->snapshot, b->conf, NULL, NULL, NULL, &sched);
 	return sched.suspend_delivery;
 }

@@ -132,6 +132,7 @@ static void again_later(struct bounce *b)
 
 static void unblock(struct queue *q)
 {
+	queue_kick(q); /* a change may wait for it */
 	while (link_linked(&q->bounce_blocked)) {
 		struct hop_queue *hq = container_of(q->bounce_blocked.next, struct hop_queue, work);
 		link_remove(&hq->work);
@@ -144,6 +145,12 @@ static void unblock(struct queue *q)
 static void go_on(struct bounce *b)
 {
 	struct queue *q = b->q;
+	bool hold = delivery_at(q->slab, b->no)->hold;
+	if (b->then != DELIVERY_FREE && hold != (b->then == DELIVERY_HELD)) {
+		/* held, or released, meanwhile */
+		b->then = hold ? DELIVERY_HELD : DELIVERY_READY;
+		result_record(q, queue_results(q), b->no, 0, hold, NULL);
+	}
 	if (b->then == DELIVERY_FREE)
 		delivery_drop(q, b->no);
 	else if (b->then == DELIVERY_READY)

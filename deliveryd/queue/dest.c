@@ -84,6 +84,7 @@ static void resolve(struct queue *q, const struct binding *b, struct dest *d)
 	}
 	d->key.scopes = scopes_get(q, b, intern_text(q->names, d->domain));
 	d->key.suspended = sched.suspend_delivery ||
+	                   suspended_by_command(q, b, intern_text(q->names, d->domain)) ||
 	                   (b->conf->index == 0 && q->global->default_binding == DEFAULT_BINDING_SUSPENDED);
 }
 

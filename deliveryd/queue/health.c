@@ -18,6 +18,8 @@ struct entry {
 struct health {
 	struct entry **buckets;
 	uint32_t n_buckets, n; /* n_buckets: a power of two */
+	uint64_t *recalled_us; /* by binding */
+	uint32_t n_recalled;
 };
 
 struct health *health_new(void)
@@ -41,6 +43,7 @@ void health_free(struct health **ph)
 		}
 	}
 	free(h->buckets);
+	free(h->recalled_us);
 	mem_free(ph);
 }
 
@@ -84,7 +87,7 @@ enum health_state health_of(const struct health *h, uint32_t binding, const stru
 		return HEALTH_UNKNOWN;
 	if (e->until_us == 0)
 		return HEALTH_GOOD;
-	if (e->until_us <= now_us)
+	if (e->until_us <= now_us || (binding < h->n_recalled && e->seen_us < h->recalled_us[binding]))
 		return HEALTH_PROBATION;
 	if (until_us)
 		*until_us = e->until_us;
@@ -158,4 +161,15 @@ void health_succeed(struct health *h, uint32_t binding, const struct route_addr 
 uint32_t health_count(const struct health *h)
 {
 	return h->n;
+}
+
+void health_recall(struct health *h, uint32_t binding, uint64_t now_us)
+{
+	if (binding >= h->n_recalled) {
+		uint32_t n = binding * 2 + 16;
+		h->recalled_us = mem_array(h->recalled_us, n, sizeof(*h->recalled_us));
+		memset(h->recalled_us + h->n_recalled, 0, (n - h->n_recalled) * sizeof(*h->recalled_us));
+		h->n_recalled = n;
+	}
+	h->recalled_us[binding] = now_us;
 }

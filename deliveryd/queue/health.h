@@ -22,6 +22,8 @@ enum health_state health_of(const struct health *, uint32_t binding, const struc
 void health_fail(
         struct health *, uint32_t binding, const struct route_addr *, uint64_t now_us, uint64_t until_us);
 void health_succeed(struct health *, uint32_t binding, const struct route_addr *, uint64_t now_us);
+/* What was put aside before `now_us` is tried again, on probation. */
+void health_recall(struct health *, uint32_t binding, uint64_t now_us);
 uint32_t health_count(const struct health *);
 
 #endif

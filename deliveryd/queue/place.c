@@ -47,6 +47,8 @@ static void change_state(struct queue *q, uint32_t no, enum delivery_state to, u
 		delivery_list_remove(q->slab, &hq->deferred, no);
 	count(q, hq, d->state, -1);
 	d->state = to & 7;
+	if (to == DELIVERY_HELD)
+		d->hold = 0;
 	count(q, hq, to, +1);
 	if (to == DELIVERY_READY) {
 		if (at_head)
@@ -77,7 +79,7 @@ static void come_home(struct queue *q, uint32_t no)
 
 void delivery_enter(struct queue *q, uint32_t no, enum delivery_state to, uint64_t due_us)
 {
-	if (to == DELIVERY_READY || to == DELIVERY_DEFERRED)
+	if (to == DELIVERY_READY || to == DELIVERY_DEFERRED || to == DELIVERY_HELD)
 		come_home(q, no);
 	if (to == DELIVERY_READY)
 		due_us = delivery_expiry_us(q, delivery_at(q->slab, no));

@@ -131,7 +131,9 @@ static void committed(struct mail *mail)
 	struct commit_note *note = container_of(mail, struct commit_note, mail);
 	struct queue *q = note->q;
 	q->notes_out--;
+	q->notes_back++;
 	mem_free(&note);
+	changes_committed(q);
 	if (q->stopping)
 		queue_check_stopped(q);
 }
@@ -144,6 +146,7 @@ static void post_results(struct queue *q)
 	note->q = q;
 	note->mail.take = committed;
 	q->notes_out++;
+	q->notes_posted++;
 	spool_results_on_commit(q->results, q->loop, &note->mail);
 	spool_results_post(q->spool, &q->results);
 }
@@ -191,6 +194,7 @@ static void turn_end(void *ctx)
 	attempt_wake(q, &slice);
 	if (q->rekeying)
 		rekey_some(q, &slice);
+	changes_some(q, &slice);
 	conns_feed_wanting(q, &slice);
 	if (link_linked(&q->freed) || link_linked(&q->work))
 		queue_kick(q);
@@ -328,7 +332,8 @@ void queue_restore(void *queue, const struct spool_live *live)
 void queue_restore_setting(void *queue, const char *key, const char *value)
 {
 	struct queue *q = queue;
-	(void)q;
+	if (suspension_restore(q, key, value))
+		return;
 	log_warning("the spool has a setting that this version does not know: %s=%s", key, value);
 }
 
@@ -388,6 +393,9 @@ static void init_lists(struct queue *q)
 	link_init(&q->wanting);
 	link_init(&q->bounces);
 	link_init(&q->bounce_blocked);
+	link_init(&q->changes);
+	link_init(&q->changes_done);
+	timer_init(&q->suspension_timer, suspensions_expire, q);
 	timer_init(&q->kick, kicked, q);
 	timer_init(&q->due_timer, due_come, q);
 	limit_init(&q->server, LIMIT_NONE);
@@ -436,6 +444,7 @@ struct queue *queue_new(const struct queue_config *c)
 void queue_start(struct queue *q)
 {
 	q->started = true;
+	suspensions_start(q);
 	queue_kick(q);
 }
 
@@ -557,6 +566,9 @@ void queue_free(struct queue **pq)
 		return;
 	assert(q->counts.connections == 0);
 	bounces_free(q);
+	changes_free(q);
+	suspensions_free(q);
+	timer_cancel(q->loop, &q->suspension_timer);
 	deliveries_free(q);
 	hop_queues_free(q);
 	host_limits_free(q);

@@ -3,13 +3,15 @@
  *
  * Purpose    Owns deliveries, queues (binding x next hop x profile), limits, retry timers, health of MX addresses,
  *            the resolver's consumer side. Gives jobs to sessions, turns outcomes into results for the spool.
- * Threads    The queue's loop. From elsewhere: queue_enqueue_mail() (posted by the spool), queue_ask() (control).
+ * Threads    The queue's loop. From elsewhere: queue_enqueue_mail() (posted by the spool), queue_ask() and
+ *            queue_change() (control).
  */
 #ifndef QUEUE_QUEUE_H
 #define QUEUE_QUEUE_H
 
 #include "base/json_write.h"
 #include "handoff/handoff.h"
+#include "queue/change.h"
 #include "route/route.h"
 #include "session/local_addrs.h"
 #include "session/session.h"

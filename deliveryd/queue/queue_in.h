@@ -27,6 +27,7 @@
 
 #include "base/mem.h"
 #include "base/names.h"
+#include "queue/change.h"
 #include "queue/delivery.h"
 #include "queue/due.h"
 #include "queue/health.h"
@@ -280,6 +281,11 @@ struct queue {
 	struct timer due_timer, stop_timer;
 	struct spool_results *results; /* of this turn */
 	uint32_t notes_out;            /* commit notes not yet back */
+	uint64_t notes_posted, notes_back;
+
+	struct link changes, changes_done; /* of struct change: under way; waiting for their commit */
+	struct suspension *suspensions;    /* by command */
+	struct timer suspension_timer;
 
 	bool rekeying;
 	uint32_t rekey_next, measure_next;
@@ -435,6 +441,34 @@ void event_moved(struct queue *, const struct delivery *, const struct binding *
         const struct binding *to, const char *reason);
 void event_binding(struct queue *, const struct binding *, enum event_type, const struct addr *source,
         const char *reason);
+
+void result_fail(struct queue *, uint32_t no, const struct outcome *, const struct selection *, bool dsn);
+void result_delete(struct queue *, uint32_t no, const struct selection *);
+
+/* select.c */
+bool select_delivery(const struct queue *, const struct selection *, const struct delivery *);
+bool select_recipient(const struct selection *, const char *address);
+void select_print(const struct selection *, struct str *);
+
+/* suspend.c: target is a binding or "group:NAME"; domain NULL = every one */
+bool suspended_by_command(const struct queue *, const struct binding *, const char *domain);
+uint64_t suspend_begin(
+        struct queue *, const char *target, const char *domain, uint64_t for_us, const char *who);
+bool suspend_end(struct queue *, const char *target, const char *domain, const char *who);
+bool suspended_target(const struct queue *, const char *target, const char *domain);
+void suspensions_print(const struct queue *, const char *target, struct json_out *);
+bool suspension_restore(struct queue *, const char *key, const char *value); /* false: not one */
+void suspensions_start(struct queue *);
+void suspensions_expire(void *queue);
+void suspensions_free(struct queue *);
+
+/* change.c */
+void changes_some(struct queue *, struct slice *);
+void changes_committed(struct queue *);
+void changes_free(struct queue *);
+
+/* answers.c */
+void answer_row(struct queue *, struct json_out *, const struct delivery *); /* as `messages` has it */
 
 /* totals.c */
 void totals_add(struct queue *, struct binding *, enum total);

@@ -22,6 +22,9 @@ struct sorting {
 	struct bounce *bounce;
 	bool may_bounce;
 	struct str reply; /* the last that keeps it here */
+	bool by_command;  /* what stays stays as it is: */
+	enum delivery_state then;
+	uint64_t due_us;
 };
 
 static void sorting_begin(struct sorting *s, struct queue *q, uint32_t no)
@@ -145,6 +148,10 @@ static enum delivery_state next_state(struct sorting *s, uint64_t *due_us)
 	*due_us = 0;
 	if (s->n_open == 0)
 		return DELIVERY_FREE;
+	if (s->by_command) {
+		*due_us = s->due_us;
+		return s->then;
+	}
 	if (d->hold && s->n_untried > 0) {
 		d->n_untried = d->n_open;
 		return DELIVERY_HELD;
@@ -191,7 +198,8 @@ static void sorting_end(struct sorting *s)
 {
 	struct queue *q = s->q;
 	uint64_t due_us;
-	if (s->n_gone == 0 && s->n_failed == 0 && s->n_untried == s->d->n_open && !s->d->hold) {
+	if (s->n_gone == 0 && s->n_failed == 0 && s->n_untried == s->d->n_open && !s->d->hold &&
+	        !s->by_command) {
 		delivery_put_back(q, s->no); /* nothing happened to it */
 		sorting_free(s);
 		return;
@@ -214,6 +222,16 @@ static void sorting_end(struct sorting *s)
 		delivery_enter(q, s->no, then, due_us);
 }
 
+static void put_back_or_hold(struct queue *q, uint32_t no)
+{
+	if (!delivery_at(q->slab, no)->hold) {
+		delivery_put_back(q, no);
+		return;
+	}
+	delivery_enter(q, no, DELIVERY_HELD, 0);
+	result_record(q, queue_results(q), no, 0, true, NULL);
+}
+
 void result_take(struct conn *c, struct session_job *job, const struct session_facts *facts)
 {
 	struct queue *q = c->q;
@@ -222,8 +240,8 @@ void result_take(struct conn *c, struct session_job *job, const struct session_f
 	struct packed_walk w;
 	struct sorting s;
 	assert(d->state == DELIVERY_OUT && d->id == job->message_id && job->n_recipients <= d->n_untried);
-	if (!job->begun && !d->hold) {
-		delivery_put_back(q, no);
+	if (!job->begun) {
+		put_back_or_hold(q, no);
 		return;
 	}
 	/* a 421 or a lost connection before end of data: the next MX host, or the next session, at no cost */
@@ -291,4 +309,47 @@ void result_expire_waiting(
         struct queue *q, uint32_t no, const struct outcome *o, const struct session_facts *facts)
 {
 	sort_all(q, no, o, facts, true);
+}
+
+/* --- by command ------------------------------------------------------------------------------------------------- */
+
+/* The selected recipients of a waiting delivery are given up, the others stay as they are. o NULL: without a word. */
+static void take_out(
+        struct queue *q, uint32_t no, const struct outcome *o, const struct selection *select, bool dsn)
+{
+	struct delivery *d = delivery_at(q->slab, no);
+	struct packed_walk w;
+	struct sorting s;
+	uint32_t n_untried = 0;
+	sorting_begin(&s, q, no);
+	s.by_command = true;
+	s.then = d->state;
+	d->hold = d->state == DELIVERY_HELD; /* should it have to wait for a DSN */
+	s.due_us = d->state == DELIVERY_DEFERRED ? d->due_us : 0;
+	s.may_bounce = s.may_bounce && dsn;
+	packed_walk_init(&w, d->packed);
+	for (uint32_t i = 0; i < d->n_open; i++) {
+		struct packed_recipient r = packed_walk_next(&w);
+		if (!select_recipient(select, r.address)) {
+			keep(&s, &r);
+			n_untried += i < d->n_untried;
+		} else if (o) {
+			give_up(&s, &r, EVENT_BOUNCE, o, NULL, NULL);
+		} else {
+			s.n_gone++;
+		}
+	}
+	s.n_untried = n_untried;
+	sorting_end(&s);
+}
+
+void result_fail(
+        struct queue *q, uint32_t no, const struct outcome *o, const struct selection *select, bool dsn)
+{
+	take_out(q, no, o, select, dsn);
+}
+
+void result_delete(struct queue *q, uint32_t no, const struct selection *select)
+{
+	take_out(q, no, NULL, select, false);
 }

@@ -117,8 +117,11 @@ static void print_how(struct json_out *j, const struct event *e)
 	if (e->has_delay)
 		jw_seconds(j, "delay", e->delay_us);
 	print_opt(j, "reason", e->reason);
-	if (e->count)
+	if (e->count || e->has_count)
 		jw_uint(j, "count", e->count);
+	print_opt(j, "who", e->who);
+	if (e->until_wall_us)
+		jw_time(j, "until", e->until_wall_us);
 	print_opt(j, "detail", e->detail);
 }
 

@@ -38,7 +38,10 @@ struct event {
 	bool has_size, has_delay;
 	uint64_t size, delay_us;
 	const char *reason;
+	bool has_count;
 	uint64_t count; /* how many, admin and dropped */
+	const char *who; /* the operator: "root (uid 0)" */
+	uint64_t until_wall_us;
 	const char *tls_version, *tls_cipher, *tls_verified, *tls_sni; /* object "tls" when tls_version is set */
 	bool tls_resumed;
 	const char *detail; /* free text of ours */

@@ -1,0 +1,29 @@
+/*
+ * control_in - what the control socket's own .c files share
+ */
+#ifndef CONTROL_CONTROL_IN_H
+#define CONTROL_CONTROL_IN_H
+
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+
+#include "control/control.h"
+#include "queue/change.h"
+
+void control_send_json(struct evhttp_request *, int code, const struct str *json);
+void control_send_error(struct evhttp_request *, int code, const char *why);
+
+/* Who is at the other end: "root (uid 0)" by the socket's peer credentials, or the address of a TCP client. */
+void control_who(struct evhttp_request *, struct str *who);
+
+/* Changes of mail and bindings under way. */
+struct changing;
+struct changes {
+	struct loop *loop;
+	struct queue *queue;
+	struct changing *first;
+};
+void control_change(struct changes *, struct evhttp_request *, enum queue_change_kind, struct evkeyvalq *query);
+void control_changes_forget(struct changes *); /* their clients: the answers are still due */
+
+#endif

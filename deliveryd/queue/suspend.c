@@ -1,0 +1,216 @@
+#include "queue/queue_in.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+/*
+ * Suspensions by command stand beside those of the configuration (suspend_delivery). Each is a setting of the spool,
+ * "suspend:TARGET" or "suspend:TARGET/DOMAIN" = when it ends (wall clock, µs; 0 = when resumed), TARGET a binding or
+ * group:NAME. A suspended destination's queue is another queue, so a change re-keys what waits.
+ */
+#define KEY_PREFIX "suspend:"
+
+struct suspension {
+	char *key; /* owns: TARGET or TARGET/DOMAIN */
+	uint64_t until_wall_us;
+	UT_hash_handle hh;
+};
+
+static char *key_of(const char *target, const char *domain)
+{
+	return domain ? mem_printf("%s/%s", target, domain) : mem_strdup(target);
+}
+
+static struct suspension *find(const struct queue *q, const char *target, const char *domain)
+{
+	struct suspension *s;
+	char *key = key_of(target, domain);
+	HASH_FIND_STR(q->suspensions, key, s);
+	mem_free(&key);
+	return s;
+}
+
+bool suspended_target(const struct queue *q, const char *target, const char *domain)
+{
+	return find(q, target, domain) != NULL;
+}
+
+static bool of_target(const struct queue *q, const char *target, const char *domain)
+{
+	return find(q, target, NULL) || (domain && *domain && find(q, target, domain));
+}
+
+bool suspended_by_command(const struct queue *q, const struct binding *b, const char *domain)
+{
+	const char *group = binding_group_name(b);
+	if (!q->suspensions)
+		return false;
+	if (of_target(q, binding_name(q, b), domain))
+		return true;
+	if (!group)
+		return false;
+	char *target = mem_printf("group:%s", group);
+	bool is = of_target(q, target, domain);
+	mem_free(&target);
+	return is;
+}
+
+static void forget(struct queue *q, struct suspension *s)
+{
+	HASH_DEL(q->suspensions, s);
+	free(s->key);
+	free(s);
+}
+
+static void remember(struct queue *q, const char *key, uint64_t until_wall_us)
+{
+	struct suspension *s;
+	HASH_FIND_STR(q->suspensions, key, s);
+	if (!s) {
+		s = mem_zalloc(sizeof(*s));
+		s->key = mem_strdup(key);
+		HASH_ADD_KEYPTR(hh, q->suspensions, s->key, strlen(s->key), s);
+	}
+	s->until_wall_us = until_wall_us;
+}
+
+static void record(struct queue *q, const char *key, const char *value)
+{
+	char *name = mem_printf(KEY_PREFIX "%s", key);
+	spool_results_setting(queue_results(q), name, value);
+	mem_free(&name);
+	queue_kick(q);
+}
+
+/* What is resolved for a destination holds a generation long. */
+static void changed(struct queue *q)
+{
+	q->generation++;
+	rekey_begin(q);
+}
+
+static void schedule(struct queue *q)
+{
+	uint64_t first = UINT64_MAX, now = loop_wall_us(q->loop);
+	struct suspension *s, *next;
+	HASH_ITER (hh, q->suspensions, s, next) {
+		if (s->until_wall_us && s->until_wall_us < first)
+			first = s->until_wall_us;
+	}
+	if (first == UINT64_MAX)
+		timer_cancel(q->loop, &q->suspension_timer);
+	else
+		timer_arm_in(q->loop, &q->suspension_timer, first > now ? first - now : 0);
+}
+
+static void post_event(struct queue *q, enum event_type type, const char *key, uint64_t until_wall_us,
+        const char *who, const char *reason)
+{
+	char *target = mem_strdup(key), *domain = strchr(target, '/');
+	if (domain)
+		*domain++ = 0;
+	struct event e = {
+	        .type = type, .domain = domain, .who = who, .reason = reason, .until_wall_us = until_wall_us};
+	if (strncmp(target, "group:", 6) == 0)
+		e.group = target + 6;
+	else
+		e.binding = target;
+	event_post(q->events, &e);
+	mem_free(&target);
+}
+
+void suspensions_expire(void *ctx)
+{
+	struct queue *q = ctx;
+	uint64_t now = loop_wall_us(q->loop);
+	struct suspension *s, *next;
+	bool any = false;
+	HASH_ITER (hh, q->suspensions, s, next) {
+		if (!s->until_wall_us || s->until_wall_us > now)
+			continue;
+		post_event(q, EVENT_RESUME, s->key, 0, NULL, "its time is over");
+		record(q, s->key, NULL);
+		forget(q, s);
+		any = true;
+	}
+	if (any)
+		changed(q);
+	schedule(q);
+}
+
+uint64_t suspend_begin(
+        struct queue *q, const char *target, const char *domain, uint64_t for_us, const char *who)
+{
+	char value[24], *key = key_of(target, domain);
+	uint64_t until = for_us ? loop_wall_us(q->loop) + for_us : 0;
+	remember(q, key, until);
+	snprintf(value, sizeof(value), "%" PRIu64, until);
+	record(q, key, value);
+	post_event(q, EVENT_SUSPEND, key, until, who, "by command");
+	mem_free(&key);
+	changed(q);
+	schedule(q);
+	return until;
+}
+
+bool suspend_end(struct queue *q, const char *target, const char *domain, const char *who)
+{
+	struct suspension *s = find(q, target, domain);
+	if (!s)
+		return false;
+	post_event(q, EVENT_RESUME, s->key, 0, who, "by command");
+	record(q, s->key, NULL);
+	forget(q, s);
+	changed(q);
+	schedule(q);
+	return true;
+}
+
+/* "suspensions": [{"domain": "example.com", "until": ...}]; no domain = all of it */
+void suspensions_print(const struct queue *q, const char *target, struct json_out *out)
+{
+	size_t len = strlen(target);
+	struct suspension *s, *next;
+	bool any = false;
+	HASH_ITER (hh, q->suspensions, s, next) {
+		if (strncmp(s->key, target, len) != 0 || (s->key[len] && s->key[len] != '/'))
+			continue;
+		if (!any)
+			jw_array(out, "suspensions");
+		any = true;
+		jw_object(out, NULL);
+		if (s->key[len])
+			jw_str(out, "domain", s->key + len + 1);
+		if (s->until_wall_us)
+			jw_time(out, "until", s->until_wall_us);
+		jw_end_object(out);
+	}
+	if (any)
+		jw_end_array(out);
+}
+
+bool suspension_restore(struct queue *q, const char *key, const char *value)
+{
+	if (strncmp(key, KEY_PREFIX, strlen(KEY_PREFIX)) != 0)
+		return false;
+	remember(q, key + strlen(KEY_PREFIX), strtoull(value, NULL, 10));
+	q->generation++;
+	return true;
+}
+
+void suspensions_start(struct queue *q)
+{
+	if (!q->suspensions)
+		return;
+	changed(q); /* mail restored before the setting was read */
+	schedule(q);
+}
+
+void suspensions_free(struct queue *q)
+{
+	struct suspension *s, *next;
+	HASH_ITER (hh, q->suspensions, s, next)
+		forget(q, s);
+}
