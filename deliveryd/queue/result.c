@@ -256,7 +256,8 @@ void result_take(struct conn *c, struct session_job *job, const struct session_f
 	for (uint32_t i = 0; i < job->n_recipients; i++) {
 		struct packed_recipient r = packed_walk_next(&w);
 		const struct outcome *o = &job->outcomes[i];
-		if (o->class == OUTCOME_NONE || (free_loss && o->lost))
+		/* put off: others were accepted, so there is an end to it */
+		if (o->class == OUTCOME_NONE || o->put_off || (free_loss && o->lost))
 			again[n_again++] = r;
 		else
 			tried[n_tried++] = r, job->outcomes[n_tried - 1] = *o;

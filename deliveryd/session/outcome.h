@@ -37,8 +37,9 @@ const char *outcome_class_name(enum outcome_class); /* "none" "ok" "transient" "
 struct outcome {
 	enum outcome_class class;
 	enum outcome_state state;
-	bool ours;         /* the text is ours, not the peer's */
-	bool lost;         /* due to the connection (421, loss), not said about this recipient */
+	bool ours;    /* the text is ours, not the peer's */
+	bool lost;    /* due to the connection (421, loss), not said about this recipient */
+	bool put_off; /* too many recipients (RFC 5321 4.5.3.1.10): others were accepted, this one goes next */
 	uint16_t code;     /* 3 digits, 0 = none */
 	char enhanced[12]; /* "4.7.1", "" = none */
 	/* Text behind the three digits, lines joined by " ", raw bytes of the peer (NUL as '?'; its enhanced

@@ -18,6 +18,7 @@
  *              !begun, connection_lost   the session came to nothing before it was of any use; the outcomes say why
  *              !begun, !connection_lost  costs nothing, outcomes are OUTCOME_NONE: quit, stopped, or the peer gave
  *                                        up a connection that had been of use, between two messages
+ *            A recipient with `put_off` was one too many for the transaction that others had their answer in.
  *            OUTCOME_UNCERTAIN (state dot) never comes with connection_lost: another MX would make a duplicate.
  *            Our own outcomes with enhanced 4.3.x (4.3.5 source, 4.3.0 this machine, 4.3.2 stopping) say nothing
  *            about the peer: its health is not in question.
@@ -85,10 +86,10 @@ struct session_open {
 	const char *unix_path; /* lmtp:unix: NULL otherwise; copied */
 	struct addr source;    /* AF_UNSPEC only with any_source, unix_path, or a DSN as first job */
 	bool any_source;
-	const char *binding;       /* copied */
-	struct profile *profile;   /* shared */
+	const char *binding;                /* copied */
+	struct profile *profile;            /* shared */
 	const enum delivery_method *method; /* in place of the profile's; NULL = that one */
-	struct session_job *first; /* may be NULL; takes */
+	struct session_job *first;          /* may be NULL; takes */
 	struct loop *owner_loop;
 	const struct session_owner *owner;
 	void *ctx;

@@ -508,6 +508,13 @@ static void next_recipient(struct session *s)
 		smtp_session_enter(s, SMTP_DATA);
 }
 
+/* RFC 5321 4.5.3.1.10: 452 asks for the rest in another transaction, and 552 is to be taken for it. */
+static bool too_many(const struct smtp_reply *reply)
+{
+	return reply->code == 452 || reply->code == 552 ||
+	       (reply->enhanced[0] != '\0' && strcmp(reply->enhanced + 1, ".5.3") == 0);
+}
+
 static void reply_rcpt(struct session *s)
 {
 	struct smtp_transaction *t = &s->t;
@@ -522,6 +529,7 @@ static void reply_rcpt(struct session *s)
 			smtp_transaction_start_body(s);
 	} else if (t->job) {
 		smtp_reply_outcome(&s->reply, STATE_RCPT, &t->job->outcomes[t->rcpt]);
+		t->job->outcomes[t->rcpt].put_off = t->accepted > 0 && too_many(&s->reply);
 	}
 	next_recipient(s);
 }
