@@ -7,11 +7,13 @@
 #include "base/mem.h"
 
 #define RECORD_MAX 16384
+#define RENEGOTIATIONS_MAX 3 /* asked for in one session; then it is no mail server that asks */
 
 struct layer {
 	gnutls_session_t session;
 	struct tls_creds *creds; /* shares */
 	bool established, failed;
+	unsigned renegotiations;
 	bool unsent; /* GnuTLS has taken a record and not yet sent all of it */
 };
 
@@ -38,10 +40,10 @@ static ssize_t tls_read(struct stream *s, void *buf, size_t size)
 	struct layer *l = layer_of(s);
 	ssize_t n;
 
-	/* Renegotiation (TLS 1.2) is not answered: the request is dropped. */
+	/* Renegotiation (TLS 1.2) is not answered: the request is dropped. Who goes on asking would keep the loop here. */
 	do
 		n = gnutls_record_recv(l->session, buf, size);
-	while (n == GNUTLS_E_REHANDSHAKE);
+	while (n == GNUTLS_E_REHANDSHAKE && ++l->renegotiations <= RENEGOTIATIONS_MAX);
 	if (n >= 0)
 		return n;
 	if (n == GNUTLS_E_PREMATURE_TERMINATION) /* SMTP says itself what is whole */
@@ -123,6 +125,7 @@ void tls_stream_start(
 	l->creds = creds;
 	l->established = false;
 	l->failed = false;
+	l->renegotiations = 0;
 	l->unsent = false;
 	if (gnutls_init(&l->session, GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL) != GNUTLS_E_SUCCESS)
 		abort(); /* memory only */

@@ -208,6 +208,13 @@ static bool conn_flush(struct conn *c)
 	}
 }
 
+/* Asks for a new handshake, of TLS 1.2, and does not wait for it. */
+static void conn_renegotiate(struct conn *c, unsigned times)
+{
+	while (c->tls && times-- > 0)
+		(void)gnutls_rehandshake(c->tls);
+}
+
 /* --- the script --------------------------------------------------------------------------------------- */
 
 static unsigned count_up(struct scripted_mx *mx, const char *point)
@@ -390,6 +397,8 @@ static bool action_run(struct conn *c, const char *action)
 		timer_arm_in(c->mx->loop, &c->timer, (uint64_t)atoi(text) * SECOND_US);
 	} else if ((text = word_after(action, "tls"))) {
 		c->tls_priority = mem_strdup(*text ? text : "NORMAL");
+	} else if ((text = word_after(action, "renegotiate"))) {
+		conn_renegotiate(c, (unsigned)atoi(text));
 	} else if (strcmp(action, "silent") == 0) {
 		c->phase = DEAF;
 	} else if (strcmp(action, "stall") == 0) {

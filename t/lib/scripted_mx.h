@@ -19,6 +19,7 @@
  *                   close, reset        an orderly close; RST
  *                   stall               reads no more
  *                   tls [PRIORITY]      a TLS handshake, as server (scripted_mx_tls()); then the dialogue from EHLO on
+ *                   renegotiate N       asks N times for a new handshake (TLS 1.2)
  *                   refuse              stops listening (for CONNECT, before there is a connection)
  *            An empty ACTION is what is done without a script.
  * Ownership  The caller's; scripted_mx_free() closes what is open.

@@ -127,6 +127,22 @@ static void test_no(void **state)
 	end(&t);
 }
 
+/* A request for a new handshake is passed over, a stream of them ends the session. */
+static void test_renegotiation(void **state)
+{
+	struct tls_rig t;
+
+	(void)state;
+	begin(&t);
+	scripted_mx_line(t.r.mx, "STARTTLS: 220 go; tls NORMAL:-VERS-ALL:+VERS-TLS1.2");
+	scripted_mx_line(t.r.mx, "MAIL/1: renegotiate 3; 250 ok");
+	scripted_mx_line(t.r.mx, "MAIL/2: renegotiate 4; 250 ok");
+	deliver(&t, "ready want done:ok closed", NULL);
+	assert_string_equal(t.r.tls_version, "TLSv1.2");
+	deliver(&t, "ready done:transient/lost failed", NULL);
+	end(&t);
+}
+
 /* A forged or real refusal: clear text where it will do, else the next MX host; never a bounce. */
 static void test_starttls_refused(void **state)
 {
@@ -432,6 +448,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ifavailable),
         cmocka_unit_test(test_not_offered),
         cmocka_unit_test(test_no),
+        cmocka_unit_test(test_renegotiation),
         cmocka_unit_test(test_starttls_refused),
         cmocka_unit_test(test_handshake_fails),
         cmocka_unit_test(test_injection),
