@@ -93,6 +93,21 @@ static bool take_recipient(struct parsing *p, const char *value)
 	return take_address(p, &p->c->change.select.recipient, value);
 }
 
+static bool take_header(struct parsing *p, const char *value)
+{
+	const char *colon = strchr(value, ':');
+	size_t len = colon ? (size_t)(colon - value) : strlen(value);
+
+	while (len && (value[len - 1] == ' ' || value[len - 1] == '\t'))
+		len--;
+	if (len == 0)
+		return error_set(p->err, "\"%.40s\" is neither \"Name: value\" nor \"Name\"", value);
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)value[i] <= 32 || (unsigned char)value[i] > 126)
+			return error_set(p->err, "\"%.40s\" is no name of a header field", value);
+	return add_word(p, &p->c->change.select.header, value);
+}
+
 static bool take_id(struct parsing *p, const char *value)
 {
 	struct selection *s = &p->c->change.select;
@@ -199,6 +214,7 @@ static const struct parameter {
 	{"domain", OF_MAIL | OF_BINDINGS, true, take_domain},
 	{"sender", OF_MAIL, true, take_sender},
 	{"recipient", OF_MAIL, true, take_recipient},
+	{"header", OF_MAIL, true, take_header},
 	{"id", OF_MAIL, true, take_id},
 	{"older_than", OF_MAIL, false, take_older_than},
 	{"all", OF_MAIL, false, take_all},
@@ -243,7 +259,7 @@ static bool check_whole(const struct queue_change *c, struct error *err)
 			error_set(err, "%s takes one binding, and at most one domain", queue_change_name(c->kind));
 	if (!s->all && !s->binding.n && !s->domain.n && !s->sender.n && !s->recipient.n && !s->header.n && !s->n_id &&
 		!s->older_than_us)
-		return error_set(err, "at least one selector is needed: binding, domain, sender, recipient, id, "
+		return error_set(err, "at least one selector is needed: binding, domain, sender, recipient, header, id, "
 				      "older_than, all");
 	if (c->kind == QUEUE_DELAY && !c->for_us)
 		return error_set(err, "delay needs for: how long");

@@ -12,6 +12,7 @@
 
 #define ITEMS_MAX 25
 #define CHANGES_MAX 16
+#define READS_MAX 32 /* headers being read back at once */
 
 struct change {
 	struct queue *q;
@@ -25,6 +26,9 @@ struct change {
 	uint64_t began_us;
 	struct json_out out;
 	unsigned items;
+	struct link reads; /* of headers */
+	unsigned n_reads;
+	uint64_t unreadable;
 	uint64_t wait_seq; /* answered when so many notes are back */
 };
 
@@ -146,6 +150,27 @@ static bool wanted(const struct change *c, uint32_t no)
 	       select_delivery(c->q, &c->c->select, d);
 }
 
+static void header_come(void *ctx, uint32_t no, const char *header, size_t len)
+{
+	struct change *c = ctx;
+	c->n_reads--;
+	if (!header)
+		c->unreadable++;
+	else if (no && wanted(c, no) && select_header(&c->c->select, header, len))
+		take_one(c, no);
+	queue_kick(c->q);
+}
+
+static void take_or_read(struct change *c, uint32_t no)
+{
+	if (c->c->select.header.n == 0) {
+		take_one(c, no);
+		return;
+	}
+	c->n_reads++;
+	header_read_start(c->q, &c->reads, no, header_come, c);
+}
+
 /* --- all of them -------------------------------------------------------------------------------------------- */
 
 /* The next number to look at; 0 = the end. */
@@ -166,6 +191,8 @@ static uint32_t next_number(struct change *c)
 /* The spool keeps up, and so do the DSNs. */
 static bool may_go_on(const struct change *c)
 {
+	if (c->n_reads >= READS_MAX)
+		return false;
 	if (c->c->dry_run)
 		return true;
 	return queue_may_hand_out(c->q) && !(c->c->kind == QUEUE_FAIL && bounces_full(c->q));
@@ -225,6 +252,8 @@ static void finish(struct change *c)
 	jw_uint(out, "matched", c->matched);
 	jw_uint(out, "changed", c->changed);
 	jw_uint(out, "sending", c->sending);
+	if (c->c->select.header.n)
+		jw_uint(out, "unreadable", c->unreadable);
 	jw_end_object(out);
 	if (!c->c->dry_run && c->changed > 0)
 		admin_event(c->q, c->c, c->changed);
@@ -243,11 +272,13 @@ void changes_some(struct queue *q, struct slice *slice)
 			return;
 		}
 		if (!(no = next_number(c))) {
+			if (c->n_reads > 0)
+				return;
 			finish(c);
 			continue;
 		}
 		if (wanted(c, no))
-			take_one(c, no);
+			take_or_read(c, no);
 	}
 }
 
@@ -342,6 +373,7 @@ static void begin(struct mail *mail)
 	c->c = request;
 	c->began_us = queue_now(q);
 	link_init(&c->link);
+	link_init(&c->reads);
 	if (binding) {
 		await_commit(c);
 		return;
@@ -370,6 +402,7 @@ void changes_free(struct queue *q)
 		while (link_linked(lists[i])) {
 			struct change *c = container_of(lists[i]->next, struct change, link);
 			link_remove(&c->link);
+			header_reads_cancel(&c->reads);
 			free(c);
 		}
 	}

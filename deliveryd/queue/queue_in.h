@@ -401,7 +401,8 @@ struct conn *conn_open(struct hop_queue *, const struct route_addr *, const stru
         unsigned n_named);
 
 /* scopes.c: the interned list of combined limits of a binding and domain, and the limits themselves. */
-uint32_t scopes_get(struct queue *, const struct binding *, const char *domain); /* a new reference; 0 = none */
+uint32_t scopes_get(
+        struct queue *, const struct binding *, const char *domain); /* a new reference; 0 = none */
 unsigned scopes_limits(struct queue *, uint32_t scopes, struct host_limit *out[SCOPE_LIMITS_MAX]);
 bool conn_feed(struct conn *); /* has asked: a job, or idle, or quit. True if it got a job */
 void conn_quit(struct conn *);
@@ -449,6 +450,13 @@ void result_delete(struct queue *, uint32_t no, const struct selection *);
 bool select_delivery(const struct queue *, const struct selection *, const struct delivery *);
 bool select_recipient(const struct selection *, const char *address);
 void select_print(const struct selection *, struct str *);
+
+/* select_header.c: a message's header is read back; header NULL = it cannot be, no 0 = the delivery has gone */
+bool select_header(const struct selection *, const char *header, size_t len);
+typedef void header_read(void *ctx, uint32_t no, const char *header, size_t len);
+void header_read_start(
+        struct queue *, struct link *all, uint32_t no, header_read *, void *ctx); /* may be done at once */
+void header_reads_cancel(struct link *all);
 
 /* suspend.c: target is a binding or "group:NAME"; domain NULL = every one */
 bool suspended_by_command(const struct queue *, const struct binding *, const char *domain);

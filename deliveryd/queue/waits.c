@@ -6,23 +6,29 @@
  */
 #define DEFERRED_LOOKED_AT 16
 
-static const char *limit_name(const struct hop_queue *hq, const struct limit *l)
+static void print_limit(const struct hop_queue *hq, const struct limit *l, struct str *why)
 {
+	const struct queue *q = hq->q;
 	const struct traffic *t = hq->traffic;
-	if (l == &t->own || l == &t->pair->limit)
-		return "max_outbound_connections";
-	if (l == &binding_at(hq->q, hq->key.binding)->total)
-		return "server_max_outbound_connections of the binding";
-	if (l == &hq->q->server)
-		return "server_max_outbound_connections";
-	return "a limit of the MX host";
+	if (l == &t->own || l == &t->pair->limit) {
+		str_add(why, "max_outbound_connections");
+	} else if (l == &binding_at(q, hq->key.binding)->total) {
+		str_add(why, "server_max_outbound_connections of the binding");
+	} else if (l == &q->server) {
+		str_add(why, "server_max_outbound_connections");
+	} else {
+		const struct host_limit *h = container_of(l, struct host_limit, limit);
+		const char *scope = h->binding == SCOPE_BINDING || h->binding == NO_BINDING ? "scope_" : "";
+		str_printf(why, "%smax_outbound_connections of %s", scope, intern_text(q->names, h->mx));
+	}
 }
 
 static bool waits_for_limit(const struct hop_queue *hq, struct str *why)
 {
 	for (unsigned i = 0; i < WAITERS; i++) {
 		if (hq->traffic->waiters[i].at) {
-			str_printf(why, "waiting for %s", limit_name(hq, hq->traffic->waiters[i].at));
+			str_add(why, "waiting for ");
+			print_limit(hq, hq->traffic->waiters[i].at, why);
 			return true;
 		}
 	}

@@ -100,6 +100,8 @@ def change(tap, rig):
     dry = rig.bindpost_json("delete", "--binding", "acme", "--domain", "d2.example", "--dry-run")
     tap.equal((dry["matched"], dry["changed"], len(dry["items"])), (4, 0, 4), "--dry-run shows and changes nothing")
     tap.equal(len(rows(rig)), 5, "indeed")
+    tap.equal([rig.bindpost_json("hold", "--dry-run", "--header", h)["matched"] for h in
+               ("subject: 0", "To: <a3@d2.example>", "Message-ID")], [2, 1, 5], "--header reads the messages")
     tap.equal(rig.bindpost_json("hold", "--sender", "@acme.example", "--recipient", "a0@d2.example", "--recipient",
                                 "a1@D2.example")["changed"], 2, "hold: different selectors AND, repeated ones OR")
     tap.equal(rig.bindpost_json("delay", "--id", by_name["a2@d2.example"]["id"], "--for", "3h")["changed"], 1, "delay by id")

@@ -309,6 +309,39 @@ static void test_fail_many_with_dsns(void **state)
 	rig_free(&rig);
 }
 
+static void test_header(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *word;
+		int n;
+	} table[] = {{"Subject: original", 60}, {"SUBJECT:original ", 60}, {"Subject", 60},
+	        {"Subject: Original", 0}, {"Sub", 0}, {"From: a@b", 60}, {"Hello", 0},
+	        {"Subject: origina", 0}};
+	struct rig *rig = rig_of();
+	for (int i = 0; i < 60; i++)
+		rig_send(rig, "acme", "a@acme.example", "x@example.com");
+	rig_run(rig, 100 * SECOND_US);
+	for (unsigned i = 0; i < array_len(table); i++) {
+		struct queue_change c = make(QUEUE_HOLD, &acme);
+		const char *word = table[i].word;
+		c.select.header = (struct words){.at = &word, .n = 1};
+		c.dry_run = true;
+		json_t *o = change(rig, &c);
+		assert_int_equal(number(o, "matched"), table[i].n);
+		assert_int_equal(number(o, "unreadable"), 0);
+		json_decref(o);
+	}
+	const char *word = "Subject: original";
+	struct queue_change c = make(QUEUE_DELETE, &acme);
+	c.select.header = (struct words){.at = &word, .n = 1};
+	json_t *o = change(rig, &c);
+	assert_int_equal(number(o, "changed"), 60);
+	json_decref(o);
+	assert_int_equal(total(rig, "messages"), 0);
+	rig_free(&rig);
+}
+
 /* --- suspensions ------------------------------------------------------------------------------------------------ */
 
 static void suspend(struct rig *rig, enum queue_change_kind kind, const struct of *of, uint64_t for_us,
@@ -412,6 +445,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_under_way),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_fail_many_with_dsns),
+        cmocka_unit_test(test_header),
         cmocka_unit_test(test_suspend),
         cmocka_unit_test(test_suspend_at_work),
         cmocka_unit_test(test_suspend_members),
