@@ -61,13 +61,25 @@ void conn_quit(struct conn *c)
 
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
 
+/* How many recipients the next transaction may name. */
+static uint32_t recipients_left(const struct conn *c)
+{
+	const struct conn_options *o = &c->hq->profile->o;
+	uint32_t batch = o->max_recipients_per_batch, all = o->max_recipients_per_connection;
+	if (all == 0)
+		return batch;
+	uint32_t left = c->recipients < all ? all - c->recipients : 0;
+	return left < batch ? left : batch;
+}
+
 static struct session_job *job_new(struct conn *c, uint32_t no)
 {
 	struct delivery *d = delivery_at(c->q->slab, no);
-	uint32_t n = d->n_untried, most = c->hq->profile->o.max_recipients_per_batch;
+	uint32_t n = d->n_untried, most = recipients_left(c);
 	struct packed_walk w;
 	if (n > most)
 		n = most;
+	c->recipients += n;
 	size_t bytes = packed_size(d->packed, n);
 	struct session_job *job = mem_zalloc(sizeof(*job));
 	job->mem = mem_alloc(n * sizeof(char *) + bytes);
@@ -124,6 +136,11 @@ static bool should_leave(struct conn *c)
 		return true;
 	if (o->max_deliveries_per_connection &&
 	        c->delivered + c->jobs_out >= o->max_deliveries_per_connection)
+		return true;
+	if (recipients_left(c) == 0)
+		return true;
+	if (o->connection_reuse_time_limit_s && c->jobs_done + c->jobs_out > 0 &&
+	        queue_now(c->q) - c->opened_us >= o->connection_reuse_time_limit_s * SECOND_US)
 		return true;
 	return share_used(c);
 }

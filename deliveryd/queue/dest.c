@@ -39,6 +39,7 @@ static void resolve_notify(struct queue *q, struct dest *d)
 	conf_resolve(q->conf, conf_binding(q->conf, 0), NULL, &o, &d->deliv, NULL);
 	o.delivery_method = DELIVERY_ESMTP;
 	o.gateway = o.routes = NULL;
+	o.eight_bit = EIGHT_BIT_SEND;
 	d->key.hop_type = NEXT_HOP_GATEWAY;
 	if (via && via->type == SOCKSPEC_UNIX) {
 		d->key.hop = intern_get(q->names, via->path);

@@ -201,6 +201,7 @@ struct conn {
 	enum conn_state state;
 	uint32_t jobs_out, jobs_done; /* done: completed transactions, */
 	uint32_t delivered;           /* and those of them that delivered something */
+	uint32_t recipients;          /* named, or to be named by jobs out */
 	uint32_t generation;
 	struct leases leases;
 	struct host_limit *named_limits[NAMED_LIMITS_MAX];

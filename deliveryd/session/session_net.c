@@ -144,6 +144,7 @@ static void net_take_open(struct mail *mail)
 	struct session *s = session_check(container_of(mail, struct session, open_mail));
 
 	list_add(s->net, s);
+	s->opened_us = loop_now_us(s->net->loop);
 	smtp_io_init(s);
 	smtp_session_enter(s, SMTP_CONNECT);
 	if (s->net->stopping)

@@ -453,11 +453,24 @@ static void reply_idle(struct session *s)
 	smtp_session_protocol_error(s, "reply to nothing");
 }
 
+bool smtp_session_used_up(const struct session *s, uint32_t delivered)
+{
+	const struct conn_options *o = s->o;
+
+	if (s->quitting || s->net->stopping)
+		return true;
+	if (o->max_deliveries_per_connection > 0 && delivered >= o->max_deliveries_per_connection)
+		return true;
+	if (o->max_recipients_per_connection > 0 && s->named >= o->max_recipients_per_connection)
+		return true;
+	/* of reuse: the first message has all the time it takes to get here */
+	return o->connection_reuse_time_limit_s > 0 && (s->completed > 0 || s->t.job) &&
+	       loop_now_us(s->net->loop) - s->opened_us >= o->connection_reuse_time_limit_s * SECOND_US;
+}
+
 static bool used_up(const struct session *s)
 {
-	uint32_t max = s->o->max_deliveries_per_connection;
-
-	return s->quitting || s->net->stopping || (max > 0 && s->delivered >= max);
+	return smtp_session_used_up(s, s->delivered);
 }
 
 /* The transaction is over and its job is back; the server may still have it open. */

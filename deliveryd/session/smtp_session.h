@@ -129,6 +129,8 @@ struct session {
 	struct smtp_transaction t;
 	uint32_t completed;         /* transactions that ran to their end, whatever the replies */
 	uint32_t delivered;         /* of these, those whose end of data was accepted */
+	uint32_t named;             /* recipients, in all transactions */
+	uint64_t opened_us;
 	struct outcome why;         /* of the end; class OK = in good order */
 	struct session_facts facts; /* written before the first mail to the owner, then only read */
 };
@@ -170,6 +172,8 @@ void smtp_session_eof(struct session *, int error);
 void smtp_session_timed_out(struct session *);
 void smtp_session_body_sent(struct session *);
 void smtp_session_body_failed(struct session *);
+/* Once so many messages have been delivered no further transaction may begin. */
+bool smtp_session_used_up(const struct session *, uint32_t delivered);
 /* At rest: the next job, or IDLE, or QUIT. */
 void smtp_session_next(struct session *);
 void smtp_session_quit(struct session *);

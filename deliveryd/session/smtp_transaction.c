@@ -174,6 +174,10 @@ static bool check(struct session *s, struct session_job *job)
 	                        (job->flags & (MESSAGE_8BIT | MESSAGE_BODY_8BITMIME)) != 0;
 	if (!check_utf8(s, job))
 		return false;
+	if ((job->flags & MESSAGE_8BIT) != 0 && (s->offer.extensions & SMTP_EXT_8BITMIME) == 0 &&
+	        s->o->eight_bit == EIGHT_BIT_FAIL)
+		return refuse(s, 554, "5.6.3",
+		        "message has 8-bit characters, and the receiver does not offer 8BITMIME");
 	if (smtp_transaction_recipient(job, 0) == job->n_recipients) {
 		smtp_transaction_done(s);
 		return false;
@@ -208,6 +212,7 @@ void smtp_transaction_commands(struct session *s, struct str *out)
 	smtp_command_mail(out, job->sender, &t->params);
 	for (i = t->rcpt; i < job->n_recipients; i = smtp_transaction_recipient(job, i + 1)) {
 		t->rcpt_due++;
+		s->named++;
 		if (t->piped)
 			smtp_command_rcpt(out, job->recipients[i]);
 	}
@@ -236,9 +241,7 @@ void smtp_transaction_start_body(struct session *s)
 
 void smtp_transaction_want(struct session *s)
 {
-	uint32_t max = s->o->max_deliveries_per_connection;
-
-	if (s->t.wanted || s->quitting || s->net->stopping || (max > 0 && s->delivered + 1 >= max))
+	if (s->t.wanted || smtp_session_used_up(s, s->delivered + 1))
 		return;
 	s->t.wanted = true;
 	s->owner_thinks = true;

@@ -552,6 +552,80 @@ static void test_max_deliveries_returns_the_rest(void **state)
 	rig_end(&r);
 }
 
+/* Those refused count as well: named is named. */
+static void test_max_recipients(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r);
+	r.profile.o.max_recipients_per_connection = 3;
+	scripted_mx_line(r.mx, "RCPT/2: 550 5.1.1 nobody");
+	rig_give(&r, rig_job("b@acme.test", "z@example.test", "two\r\n"));
+	rig_give(&r, rig_job("c@acme.test", "z@example.test", "three\r\n"));
+	rig_open(&r, rig_job("a@acme.test", "x@example.test y@example.test", "one\r\n"));
+	rig_run(&r);
+	check_story(&r, "ready want done:ok,permanent done:ok closed");
+	assert_int_equal(scripted_mx_n_mails(r.mx), 2);
+	rig_end(&r);
+}
+
+/* However long it takes to get to the first message; then no other begins past the limit. */
+static void test_reuse_time_limit(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r);
+	r.profile.o.connection_reuse_time_limit_s = 60;
+	r.profile.o.idle_timeout_s = 50;
+	r.profile.o.ehlo_timeout_s = 100;
+	scripted_mx_line(r.mx, "EHLO: wait 61; 250 mx.test");
+	rig_open(&r, rig_job("a@acme.test", "x@example.test", "one\r\n"));
+	rig_run(&r);
+	rig_advance(&r, 62);
+	check_story(&r, "ready done:ok closed");
+	rig_forget(&r);
+	scripted_mx_forget(r.mx);
+	rig_open(&r, rig_job("a@acme.test", "x@example.test", "one\r\n"));
+	rig_run(&r);
+	rig_advance(&r, 40);
+	session_job(r.session, rig_job("b@acme.test", "x@example.test", "two\r\n"));
+	rig_run(&r);
+	rig_advance(&r, 20);
+	check_story(&r, "ready want done:ok want done:ok");
+	session_job(r.session, rig_job("c@acme.test", "x@example.test", "three\r\n"));
+	rig_run(&r);
+	check_story(&r, "ready want done:ok want done:ok back closed");
+	rig_end(&r);
+}
+
+/* 8-bit characters where 8BITMIME is not offered: sent as they are, or not at all. */
+static void test_eight_bit(void **state)
+{
+	struct rig r;
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 4; i++) {
+		rig_init(&r);
+		r.profile.o.eight_bit = i & 1 ? EIGHT_BIT_FAIL : EIGHT_BIT_SEND;
+		if (i < 2)
+			scripted_mx_line(r.mx, "EHLO: 250 mx.test");
+		rig_open(&r, rig_job_body("a@b.test", "x@y.test", fake_body_new("\xe4\r\n", 3), MESSAGE_8BIT));
+		rig_run(&r);
+		check_story(&r, i == 1 ? "ready done:permanent" : "ready want done:ok");
+		if (i == 1)
+			assert_string_equal(r.jobs[0]->outcomes[0].enhanced, "5.6.3");
+		rig_forget(&r);
+		/* what needs nothing goes in any case */
+		session_job(r.session, rig_job("a@b.test", "x@y.test", "one\r\n"));
+		rig_run(&r);
+		check_story(&r, "want done:ok");
+		rig_end(&r);
+	}
+}
+
 static void test_idle_without_job(void **state)
 {
 	struct rig r;
@@ -626,6 +700,9 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_next_messages),
         cmocka_unit_test(test_max_deliveries),
         cmocka_unit_test(test_max_deliveries_returns_the_rest),
+        cmocka_unit_test(test_max_recipients),
+        cmocka_unit_test(test_reuse_time_limit),
+        cmocka_unit_test(test_eight_bit),
         cmocka_unit_test(test_idle_without_job),
         cmocka_unit_test(test_idle_timeout_zero),
         cmocka_unit_test(test_unix_socket_is_refused_in_words),
