@@ -150,7 +150,8 @@ class Hostile:
                                 {"d%d.example" % i: "mx%d.example" % i for i in range(3)})
         self.policy = (policy or standard_policy)(rig)
         self.policy["global"].setdefault("idle_timeout", "1s")
-        self.base = {"notify": {"via": "inet:%s:%d" % (rig.ip(13), rig.mx_port)}}
+        # on a machine of two cores queue and net share a thread unless told otherwise: THREADS=3 shows races
+        self.base = {"delivery": {"threads": int(os.environ.get("THREADS", "0"))}, "notify": {"via": "inet:%s:%d" % (rig.ip(13), rig.mx_port)}}
         self.base.update(process(rig) if process else {})
         self.write()
         rig.start_mx(save=True)
@@ -253,6 +254,18 @@ class Hostile:
         tap.equal(proc.poll(), None, "%s: deliveryd is alive" % group)
         tap.equal(self.complaints(), [], "%s: nothing for a sanitizer" % group)
         tap.equal(self.normal(), True, "%s: a normal message goes its way" % group)
+        tap.equal(self.unclean(), [], "%s: log, events and metrics are clean text" % group)
+
+    def unclean(self):
+        """Bytes that must not reach what operators read; events that are no JSON fail in rig.events()."""
+        with open(self.log, "rb") as f:
+            bad = re.findall(rb"[^\n]*[\0-\x08\x0b-\x1f\x7f][^\n]*", f.read())
+        with open(self.rig.path("log", "events.jsonl"), "rb") as f:
+            bad += re.findall(rb"[^\n]*[\0-\x09\x0b-\x1f\x7f][^\n]*", f.read())
+        bad += [e for e in self.rig.events() if not isinstance(e, dict) or "time" not in e or "event" not in e]
+        line = re.compile(r'(# (HELP|TYPE) bindpost_\w+ .*|bindpost_\w+(\{(\w+="([^"\\\n]|\\["\\n])*",?)+\})? -?[0-9.e+]+)')
+        bad += [x for x in self.http("GET", "/metrics", metrics=True)[1].splitlines() if x and not line.fullmatch(x)]
+        return bad[:5]
 
     def complaints(self):
         return [line for line in self.logged().splitlines() if COMPLAINTS.search(line)]

@@ -235,7 +235,15 @@ def refusals(tap, h):
                 tap.equal((short(said[0]), short(c.say("NOOP"))), (want, OK), "%d bytes%s" % (size, claim))
             if want == OK:
                 tap.equal(len(h.bytes_of(h.arrived(name))), size, "and they arrive")
-    h.reconfigure()
+    h.reconfigure(spool={"min_free": "1024TB"})
+    with h.client() as c:
+        c.say("LHLO x")
+        wait_for("the lack of space to be known", lambda: short(c.say("MAIL FROM:<a@b.example>")) != SENDER or c.say("RSET")[0] != "2")
+        got = [short(c.say(x)) for x in ("MAIL FROM:<a@b.example>", "MAIL FROM:<> SIZE=10", "RCPT TO:<x@d0.example>", "NOOP")]
+        tap.equal(got, ["452 4.3.1", "452 4.3.1", SEQUENCE, OK], "no space: 452 at MAIL")
+        h.reconfigure()
+        wait_for("the space to be known", lambda: short(c.say("MAIL FROM:<a@b.example>")) == SENDER)
+        tap.ok(True, "and then there is space again")
     h.check_up("refusals")
 
 
