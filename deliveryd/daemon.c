@@ -26,6 +26,7 @@
 #include "queue/queue.h"
 #include "reload.h"
 #include "report/event.h"
+#include "route/dns_control.h"
 #include "route/resolver/resolver.h"
 #include "route/route.h"
 #include "session/local_addrs.h"
@@ -62,6 +63,7 @@ struct daemon {
 	struct local_addrs *local;
 	struct resolver *resolver;
 	struct router *router;
+	struct dns_control dns;
 	struct session_net *nets[NETS_MAX];
 	struct policy_cell *policy;
 	struct handoff_shared handoff;
@@ -213,6 +215,8 @@ static void make_resolver(struct daemon *d, const struct process_options *p)
 
 	d->resolver = resolver_new(d->queue_role.loop, &rnd_system, d->metrics, servers, n);
 	d->router = router_new(d->queue_role.loop, resolver_dns(d->resolver), &rnd_system, d->metrics);
+	d->dns = (struct dns_control){
+		.loop = d->queue_role.loop, .resolver = d->resolver, .router = d->router};
 }
 
 static unsigned listener_addrs(const struct daemon_sockets *s, struct addr *out, unsigned max)
@@ -246,6 +250,21 @@ static void set_prohibited(struct daemon *d, const struct policy *policy)
 
 	prohibited.n_own_names = (unsigned)conf_own_names(conf, &prohibited.own_names);
 	router_set_prohibited(d->router, &prohibited);
+}
+
+static void set_resolver_limits(struct daemon *d, const struct policy *policy)
+{
+	const struct global_options *o = conf_global(policy_conf(policy));
+	struct resolver_limits limits = {
+		.min_ttl_s = (uint32_t)o->min_dns_ttl_s,
+		.max_ttl_s = (uint32_t)o->max_dns_ttl_s,
+		.mx_limited = o->dns_rate_limit_enabled,
+		.mx_queries = o->dns_rate_limit_mx_queries,
+		.mx_max_queue = o->dns_rate_limit_max_queue,
+		.mx_period_us = o->dns_rate_limit_period_s * SECOND_US,
+	};
+
+	resolver_set_limits(d->resolver, &limits);
 }
 
 static void make_nets(struct daemon *d, const struct process_options *p)
@@ -354,6 +373,7 @@ static void apply_policy(void *ctx, const struct policy *policy)
 	const struct process_options *p = conf_process(policy_conf(policy));
 
 	set_prohibited(d, policy);
+	set_resolver_limits(d, policy);
 	for (unsigned i = 0; i < d->n_nets; i++)
 		session_net_reload(d->nets[i]);
 	resolver_set_servers(d->resolver, d->servers, d->n_servers);
@@ -384,6 +404,7 @@ static void make_control(struct daemon *d, const struct daemon_sockets *s)
 		.loop = d->control_role.loop,
 		.metrics = d->metrics,
 		.queue = d->queue,
+		.dns = &d->dns,
 		.reload = reload_request,
 		.status = status_json,
 		.ctx = d,
@@ -440,6 +461,8 @@ static bool make_parts(struct daemon *d, struct policy *policy, const struct dae
 	make_resolver(d, p);
 	d->n_listeners = listener_addrs(s, d->listeners, array_len(d->listeners));
 	set_prohibited(d, policy);
+	set_resolver_limits(d, policy);
+	resolver_probe(d->resolver);
 	make_nets(d, p);
 	make_queue(d, policy);
 	return true;

@@ -59,6 +59,7 @@ int cmd_messages(struct cli *);
 int cmd_message(struct cli *);
 int cmd_connections(struct cli *);
 int cmd_reload(struct cli *);
+int cmd_dns(struct cli *);
 int cmd_suspend(struct cli *);
 int cmd_resume(struct cli *);
 int cmd_flush(struct cli *);

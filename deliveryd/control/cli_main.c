@@ -35,6 +35,7 @@ static const struct command {
 	{"release", "SELECTOR...", "send what was held", cmd_release},
 	{"fail", "SELECTOR... [--code 554] [--enhanced 5.0.0] [--text T] [--no-dsn]", "give up, and tell the sender", cmd_fail},
 	{"delete", "SELECTOR...", "drop without telling anyone", cmd_delete},
+	{"dns", "refresh DOMAIN | lookup NAME TYPE | stats", "what deliveryd knows of DNS; refresh makes it ask again", cmd_dns},
 	{"reload", "[--force] [--no-milter]", "both daemons take the changed configuration, whole or not at all", cmd_reload},
 };
 

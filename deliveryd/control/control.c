@@ -2,6 +2,7 @@
  * One evhttp per access class; a request becomes one question to the queue and one answer. A client that goes away
  * while its question is under way leaves `request` NULL behind; the question itself always comes back and is freed.
  */
+#include "control/control_dns.h"
 #include "control/control_in.h"
 
 #include <errno.h>
@@ -37,6 +38,7 @@ struct control {
 	struct control_config conf;
 	struct access access[CONTROL_FULL + 1];
 	struct pending *pending; /* questions under way */
+	struct control_dns *dns;
 	struct changes changes;
 };
 
@@ -278,6 +280,24 @@ static void get_status(struct access *a, struct evhttp_request *req, const char 
 	str_free(&json);
 }
 
+static void get_dns_stats(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	(void)rest;
+	control_dns_ask(a->control->dns, req, DNS_ASK_STATS, query);
+}
+
+static void get_dns_lookup(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	(void)rest;
+	control_dns_ask(a->control->dns, req, DNS_ASK_LOOKUP, query);
+}
+
+static void post_dns_refresh(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	(void)rest;
+	control_dns_ask(a->control->dns, req, DNS_ASK_REFRESH, query);
+}
+
 static void post_reload(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	static const char *const known[] = {"step", "force"};
@@ -329,6 +349,9 @@ static const struct path {
 	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages/", true, get_message},
 	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/connections", false, get_connections},
 	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/status", false, get_status},
+	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/dns/stats", false, get_dns_stats},
+	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/dns/lookup", false, get_dns_lookup},
+	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/dns/refresh", false, post_dns_refresh},
 	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/reload", false, post_reload},
 	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/flush", false, post_flush},
 	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/delay", false, post_delay},
@@ -410,6 +433,7 @@ struct control *control_new(const struct control_config *conf)
 	struct control *c = mem_zalloc(sizeof(*c));
 
 	c->conf = *conf;
+	c->dns = control_dns_new(conf->loop, conf->dns);
 	c->changes = (struct changes){.loop = conf->loop, .queue = conf->queue};
 	for (int level = CONTROL_METRICS; level <= CONTROL_FULL; level++)
 		access_init(c, (enum control_access)level);
@@ -445,6 +469,7 @@ void control_free(struct control **p)
 		pending_unlink(q);
 	}
 	control_changes_forget(&c->changes);
+	control_dns_free(&c->dns);
 	for (int level = CONTROL_METRICS; level <= CONTROL_FULL; level++)
 		evhttp_free(c->access[level].http);
 	mem_free(&c);

@@ -4,7 +4,7 @@
  * Purpose    What the `bindpost` command, monitoring and scripts talk to. It holds no rows: it asks the queue for
  *            answers of at most 500 rows, by cursor, as the client takes them.
  * Paths      GET /v1/summary /v1/queues /v1/bindings /v1/messages /v1/messages/ID /v1/connections /v1/status
- *            /metrics; POST /v1/reload /v1/flush /v1/delay /v1/hold /v1/release /v1/fail /v1/delete /v1/suspend
+ *            /metrics /v1/dns/stats /v1/dns/lookup (name= type=); POST /v1/dns/refresh (name=) /v1/reload /v1/flush /v1/delay /v1/hold /v1/release /v1/fail /v1/delete /v1/suspend
  *            /v1/resume, whose parameters stand in the query or, like a form's, in the body. Filters as query: binding= domain= cursor= limit= . What changes something is
  *            answered on `control.listen` only, never on `control.observe` or `control.metrics`.
  * Threads    Belongs to its loop. Answers of the queue come by mail.
@@ -18,6 +18,7 @@
 #include "base/str.h"
 
 struct queue;
+struct dns_control;
 
 enum control_access {
 	CONTROL_METRICS, /* GET /metrics */
@@ -34,6 +35,7 @@ struct control_config {
 	 * `bindpost reload`). Fills in the answer (a JSON object); false = refused, nothing changed.
 	 */
 	bool (*reload)(void *ctx, const char *step, bool force, struct str *json);
+	const struct dns_control *dns;
 	void (*status)(void *ctx, struct str *json); /* version, start time, CPU per role */
 	void *ctx;
 };

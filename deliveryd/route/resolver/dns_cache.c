@@ -122,6 +122,18 @@ void dns_cache_put(
 		drop(c, c->oldest);
 }
 
+bool dns_cache_drop(struct dns_cache *c, const struct dns_question *q)
+{
+	struct dns_key key;
+	struct entry *e;
+
+	dns_key_set(&key, q);
+	e = find(c, &key);
+	if (e)
+		drop(c, e);
+	return e != NULL;
+}
+
 unsigned dns_cache_entries(const struct dns_cache *c)
 {
 	return c->n;

@@ -19,6 +19,7 @@ struct dns_result *dns_cache_find(
         struct dns_cache *, const struct dns_question *, uint64_t now_us, uint64_t *expires_us);
 /* Takes a reference of its own; replaces what stood there. */
 void dns_cache_put(struct dns_cache *, const struct dns_question *, struct dns_result *, uint64_t expires_us);
+bool dns_cache_drop(struct dns_cache *, const struct dns_question *); /* false: it was not there */
 void dns_cache_clear(struct dns_cache *);
 unsigned dns_cache_entries(const struct dns_cache *);
 size_t dns_cache_bytes(const struct dns_cache *);

@@ -12,6 +12,8 @@
 
 #define DNS_SERVERS_MAX 16
 
+enum dns_validates { DNS_VALIDATES_UNKNOWN, DNS_VALIDATES, DNS_VALIDATES_NOT }; /* the last probe */
+
 struct dns_server {
 	struct addr addr;
 	bool trust_ad;
@@ -19,6 +21,7 @@ struct dns_server {
 	unsigned n_silent;         /* in a row */
 	uint64_t last_until_us;    /* goes last until then */
 	uint64_t plain_until_us;   /* asked without EDNS until then */
+	enum dns_validates validates;
 };
 
 struct dns_servers {

@@ -6,14 +6,11 @@
  * from inside a call, and any query may be cancelled at any moment, from any callback.
  */
 #include "config.h"
-#include "route/resolver/resolver.h"
+#include "route/resolver/resolver_in.h"
 
 #include <assert.h>
 #include <string.h>
 #include "base/mem.h"
-#include "route/resolver/dns_cache.h"
-#include "route/resolver/dns_hash.h"
-#include "route/resolver/dns_lookup.h"
 
 #define IN_FLIGHT_MAX 10000
 #define CACHE_ENTRIES_MAX 65536
@@ -21,49 +18,9 @@
 #define TTL_MAX_S 86400
 #define TTL_NEGATIVE_MAX_S 3600 /* RFC 2308 5 */
 #define TTL_FAILED_S 1          /* RFC 9520: a failure is not asked for again at once */
-#define TOLD_PER_TURN 200       /* a share of the 5 ms a turn may last */
-
-struct query_list {
-	struct dns_query *first, *last;
-};
-
-struct dns_query {
-	struct resolver *resolver;
-	struct query_list *list; /* a flight's, or those to be told */
-	struct dns_query *prev, *next;
-	struct flight *flight;     /* NULL: the answer is known */
-	struct dns_result *result; /* shares */
-	uint64_t expires_us;
-	dns_done *done;
-	void *ctx;
-};
-
-struct flight {
-	UT_hash_handle hh;
-	struct resolver *resolver;
-	struct dns_question question;
-	struct dns_key key;
-	struct query_list waiting;
-	unsigned generation;        /* of the list of servers asked */
-	struct dns_lookup *lookup;  /* NULL: in line for a place in flight */
-	struct flight *prev, *next; /* in line */
-};
-
-struct resolver {
-	struct dns dns;
-	struct loop *loop;
-	struct dns_servers *servers;
-	unsigned generation; /* of servers and of what the cache may hold */
-	struct dns_cache *cache;
-	struct dns_lookup_env env;
-	struct flight *flights; /* table */
-	unsigned n_in_flight;
-	struct flight *line_first, *line_last;
-	struct query_list told; /* to be told, in this order */
-	struct timer tell;
-	metric none;
-	metric *n_hits, *n_misses, *n_answered, *n_failed, *in_flight, *in_line, *cached;
-};
+#define RATE_HELP                                                                                            \
+	"MX look-ups under dns_rate_limit: begun at once, put in line, taken from it, beyond its end"
+#define TOLD_PER_TURN 200 /* a share of the 5 ms a turn may last */
 
 /* --- lists --- */
 
@@ -84,20 +41,24 @@ static void list_remove(struct dns_query *q)
 	*(q->next ? &q->next->prev : &list->last) = q->prev;
 }
 
-static void line_add(struct resolver *r, struct flight *f)
+static void line_add(struct line *l, struct flight *f)
 {
+	f->line = l;
 	f->next = NULL;
-	f->prev = r->line_last;
-	*(r->line_last ? &r->line_last->next : &r->line_first) = f;
-	r->line_last = f;
-	metric_add(r->in_line, 1);
+	f->prev = l->last;
+	*(l->last ? &l->last->next : &l->first) = f;
+	l->last = f;
+	metric_set(l->metric, ++l->n);
 }
 
-static void line_remove(struct resolver *r, struct flight *f)
+static void line_remove(struct flight *f)
 {
-	*(f->prev ? &f->prev->next : &r->line_first) = f->next;
-	*(f->next ? &f->next->prev : &r->line_last) = f->prev;
-	metric_sub(r->in_line, 1);
+	struct line *l = f->line;
+
+	*(f->prev ? &f->prev->next : &l->first) = f->next;
+	*(f->next ? &f->next->prev : &l->last) = f->prev;
+	f->line = NULL;
+	metric_set(l->metric, --l->n);
 }
 
 /* --- telling --- */
@@ -158,11 +119,69 @@ static void take_off(struct flight *f)
 
 static void start_waiting(struct resolver *r)
 {
-	while (r->line_first && r->n_in_flight < IN_FLIGHT_MAX) {
-		struct flight *f = r->line_first;
-		line_remove(r, f);
+	while (r->line.first && r->n_in_flight < IN_FLIGHT_MAX) {
+		struct flight *f = r->line.first;
+		line_remove(f);
 		take_off(f);
 	}
+}
+
+static void go(struct flight *f)
+{
+	struct resolver *r = f->resolver;
+
+	if (r->n_in_flight < IN_FLIGHT_MAX)
+		take_off(f);
+	else
+		line_add(&r->line, f);
+}
+
+/* --- pace of MX look-ups --- */
+
+static void wait_for_pace(struct resolver *r)
+{
+	if (r->paced.first)
+		timer_arm(r->loop, &r->pace_timer, dns_pace_renewal_us(&r->pace));
+}
+
+static void on_pace(void *ctx)
+{
+	struct resolver *r = ctx;
+
+	for (int i = 0; r->paced.first; i++) {
+		struct flight *f = r->paced.first;
+		if (i == TOLD_PER_TURN) {
+			timer_arm_in(r->loop, &r->pace_timer, 0);
+			return;
+		}
+		if (!dns_pace_next(&r->pace, loop_now_us(r->loop)))
+			break;
+		line_remove(f);
+		metric_add(r->n_drained, 1);
+		go(f);
+	}
+	wait_for_pace(r);
+}
+
+static void go_at_pace(struct flight *f)
+{
+	struct resolver *r = f->resolver;
+
+	switch (dns_pace_ask(&r->pace, r->paced.n, loop_now_us(r->loop))) {
+	case DNS_PACE_GO:
+		metric_add(r->n_immediate, 1);
+		break;
+	case DNS_PACE_OVERFLOW:
+		metric_add(r->n_overflow, 1);
+		break;
+	case DNS_PACE_WAIT:
+		metric_add(r->n_queued, 1);
+		line_add(&r->paced, f);
+		if (!timer_armed(&r->pace_timer))
+			wait_for_pace(r);
+		return;
+	}
+	go(f);
 }
 
 static struct flight *new_flight(struct resolver *r, const struct dns_question *q, const struct dns_key *key)
@@ -173,10 +192,10 @@ static struct flight *new_flight(struct resolver *r, const struct dns_question *
 	f->question = *q;
 	f->key = *key;
 	HASH_ADD_KEYPTR(hh, r->flights, f->key.bytes, f->key.len, f);
-	if (r->n_in_flight < IN_FLIGHT_MAX)
-		take_off(f);
+	if (r->pace.enabled && q->type == DNS_MX)
+		go_at_pace(f);
 	else
-		line_add(r, f);
+		go(f);
 	return f;
 }
 
@@ -188,13 +207,25 @@ static void free_flight(struct flight *f)
 	mem_free(&f);
 }
 
-static uint32_t clamp_ttl(const struct dns_answer *a)
+static bool routes_are_made_of(enum dns_type type)
+{
+	return type == DNS_MX || type == DNS_A || type == DNS_AAAA;
+}
+
+static uint32_t clamp_ttl(const struct resolver *r, const struct dns_answer *a, enum dns_type type)
 {
 	uint32_t max_s = a->outcome == DNS_ANSWER ? TTL_MAX_S : TTL_NEGATIVE_MAX_S;
+	uint32_t ttl_s = a->ttl_s;
 
 	if (a->outcome == DNS_FAILED)
 		return TTL_FAILED_S;
-	return a->ttl_s < max_s ? a->ttl_s : max_s;
+	if (routes_are_made_of(type)) {
+		if (a->outcome == DNS_ANSWER || r->limits.max_ttl_s < max_s)
+			max_s = r->limits.max_ttl_s;
+		if (ttl_s < r->limits.min_ttl_s)
+			ttl_s = r->limits.min_ttl_s;
+	}
+	return ttl_s < max_s ? ttl_s : max_s;
 }
 
 static void on_looked_up(void *ctx, struct dns_result *result)
@@ -206,7 +237,7 @@ static void on_looked_up(void *ctx, struct dns_result *result)
 	r->n_in_flight--;
 	metric_sub(r->in_flight, 1);
 	metric_add(result->answer.outcome == DNS_FAILED ? r->n_failed : r->n_answered, 1);
-	result->answer.ttl_s = clamp_ttl(&result->answer);
+	result->answer.ttl_s = clamp_ttl(r, &result->answer, f->question.type);
 	expires_us = loop_now_us(r->loop) + result->answer.ttl_s * SECOND_US;
 	if (result->answer.ttl_s > 0 && f->generation == r->generation)
 		dns_cache_put(r->cache, &f->question, result, expires_us);
@@ -231,7 +262,7 @@ static void abandon(struct flight *f)
 		r->n_in_flight--;
 		metric_sub(r->in_flight, 1);
 	} else {
-		line_remove(r, f);
+		line_remove(f);
 	}
 	free_flight(f);
 	start_waiting(r);
@@ -318,7 +349,18 @@ static void register_metrics(struct resolver *r, struct metrics *m)
 	        ROW(n_failed, "bindpost_dns_lookups_total", "result=\"failed\"",
 	                "Look-ups done by asking servers", false),
 	        ROW(in_flight, "bindpost_dns_in_flight", NULL, "Look-ups being asked for", true),
-	        ROW(in_line, "bindpost_dns_waiting", NULL, "Look-ups waiting for a place in flight", true),
+	        ROW(line.metric, "bindpost_dns_waiting", NULL, "Look-ups waiting for a place in flight",
+	                true),
+	        ROW(paced.metric, "bindpost_dns_rate_limit_waiting", NULL,
+	                "MX look-ups waiting for the next period of dns_rate_limit", true),
+	        ROW(n_immediate, "bindpost_dns_rate_limit_total", "result=\"immediate\"", RATE_HELP, false),
+	        ROW(n_queued, "bindpost_dns_rate_limit_total", "result=\"queued\"", RATE_HELP, false),
+	        ROW(n_drained, "bindpost_dns_rate_limit_total", "result=\"drained\"", RATE_HELP, false),
+	        ROW(n_overflow, "bindpost_dns_rate_limit_total", "result=\"overflow\"", RATE_HELP, false),
+	        ROW(not_validating, "bindpost_dns_not_validating", NULL,
+	                "Servers trusted for DNSSEC whose answer to the probe (. NS) had no AD bit", true),
+	        ROW(n_probes_failed, "bindpost_dns_probes_failed_total", NULL,
+	                "Probes for DNSSEC (. NS) that brought no AD bit", false),
 	        ROW(cached, "bindpost_dns_cache_entries", NULL, "Answers in the cache", true),
 	        ROW(env.n_udp, "bindpost_dns_queries_total", "transport=\"udp\"", "Queries sent", false),
 	        ROW(env.n_tcp, "bindpost_dns_queries_total", "transport=\"tcp\"", "Queries sent", false),
@@ -353,7 +395,10 @@ struct resolver *resolver_new(struct loop *loop, struct rnd *rnd, struct metrics
 	r->cache = dns_cache_new(CACHE_ENTRIES_MAX, CACHE_BYTES_MAX);
 	r->env.loop = loop;
 	r->env.rnd = rnd;
+	r->limits = (struct resolver_limits){.max_ttl_s = TTL_MAX_S};
 	timer_init(&r->tell, on_tell, r);
+	timer_init(&r->pace_timer, on_pace, r);
+	resolver_probe_init(r);
 	register_metrics(r, metrics);
 	r->env.udp = dns_udp_new(loop, rnd, r->env.n_foreign);
 	r->env.tcp = dns_tcp_new(loop);
@@ -369,6 +414,24 @@ void resolver_set_servers(struct resolver *r, const struct resolver_server *serv
 	dns_servers_unref(&r->servers);
 	r->servers = dns_servers_new(servers, n);
 	resolver_flush(r);
+	if (r->probing)
+		resolver_probe(r);
+}
+
+/* What waits for its turn goes by the new pace. */
+void resolver_set_limits(struct resolver *r, const struct resolver_limits *l)
+{
+	struct dns_pace pace = r->pace;
+
+	if (l->min_ttl_s > r->limits.min_ttl_s || l->max_ttl_s < r->limits.max_ttl_s)
+		resolver_flush(r); /* what is there was kept by the old ones */
+	r->limits = *l;
+	pace.enabled = l->mx_limited;
+	pace.most = l->mx_queries;
+	pace.period_us = l->mx_period_us;
+	pace.max_waiting = l->mx_max_queue;
+	r->pace = pace;
+	timer_arm_in(r->loop, &r->pace_timer, 0);
 }
 
 void resolver_flush(struct resolver *r)
@@ -392,6 +455,8 @@ void resolver_free(struct resolver **p)
 	if (!r)
 		return;
 	timer_cancel(r->loop, &r->tell);
+	timer_cancel(r->loop, &r->pace_timer);
+	resolver_probe_stop(r);
 	while (r->told.first) {
 		struct dns_query *q = r->told.first;
 		list_remove(q);
