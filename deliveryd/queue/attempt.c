@@ -275,8 +275,11 @@ static void no_source(struct hop_queue *hq)
 	        "source address of binding %s is not on this machine",
 	        binding_name(q, binding_at(q, hq->key.binding)));
 	hop_queue_hold(hq, HOLD_SOURCE);
-	if (no)
-		result_waiting(q, no, &o, NULL);
+	if (!no)
+		return;
+	hq->source_charged = no;
+	hq->source_charged_id = delivery_at(q->slab, no)->id;
+	result_waiting(q, no, &o, NULL);
 }
 
 /* In line; a session that holds a lease and has nothing to do makes room. */

@@ -169,12 +169,29 @@ void binding_source_refused(struct binding *b, int family)
 	timer_arm(b->q->loop, &b->retry_source, b->down_until_us[family]);
 }
 
-void binding_release_source(struct binding *b)
+/*
+ * The one whose deferral told of it need not wait for its retry when the address is back. After the system
+ * refused to bind to it that is only a guess, and the wait is what keeps the attempts apart.
+ */
+static void release_charged(struct hop_queue *hq)
+{
+	struct queue *q = hq->q;
+	uint32_t no = hq->source_charged;
+	const struct delivery *d = no ? delivery_at(q->slab, no) : NULL;
+	hq->source_charged = 0;
+	if (d && d->id == hq->source_charged_id && d->hq == hq && d->state == DELIVERY_DEFERRED)
+		delivery_enter(q, no, DELIVERY_READY, 0);
+}
+
+void binding_release_source(struct binding *b, bool is_back)
 {
 	for (struct link *l = b->queues.next; l != &b->queues; l = l->next) {
 		struct hop_queue *hq = container_of(l, struct hop_queue, of_binding);
-		if (hq->hold == HOLD_SOURCE)
-			hop_queue_hold(hq, HOLD_NONE);
+		if (hq->hold != HOLD_SOURCE)
+			continue;
+		hop_queue_hold(hq, HOLD_NONE);
+		if (is_back)
+			release_charged(hq);
 	}
 }
 
@@ -186,7 +203,7 @@ void bindings_check_sources(struct queue *q)
 		for (int family = 0; family < FAMILIES; family++) {
 			if (!b->down[family])
 				continue;
-			bool gone = !b->conf || b->conf->source[family].family == AF_UNSPEC;
+			bool refused = b->down_until_us[family] != 0, gone = !b->conf || b->conf->source[family].family == AF_UNSPEC;
 			if (!gone && !source_usable(b, family)) {
 				/* after a reload it may be another address that is not here */
 				source_went_down(b, family, "address is not on this machine");
@@ -196,7 +213,7 @@ void bindings_check_sources(struct queue *q)
 			b->down_until_us[family] = 0;
 			if (!gone)
 				event_binding(q, b, EVENT_SOURCE_UP, &b->conf->source[family], NULL);
-			binding_release_source(b);
+			binding_release_source(b, !refused);
 			members_back = true;
 		}
 		members_back |= b->kind == BINDING_GROUP && b->counts.held > 0;

@@ -125,7 +125,9 @@ struct hop_queue {
 	uint32_t n[DELIVERY_N_STATES];
 	uint32_t turns; /* jobs taken: gives low priority its share */
 	enum hold hold;
-	struct traffic *traffic; /* NULL while nothing moves */
+	uint32_t source_charged;    /* HOLD_SOURCE: the delivery that was deferred for it; 0 = none */
+	uint64_t source_charged_id; /* its message: numbers are given again */
+	struct traffic *traffic;    /* NULL while nothing moves */
 };
 
 /* What a queue has only while mail moves in it. */
@@ -336,7 +338,7 @@ enum source_state { SOURCE_OK, SOURCE_MISSING, SOURCE_DOWN };
 enum source_state binding_source(struct binding *, int family, struct addr *source, bool *any);
 void binding_source_refused(struct binding *, int family); /* bind failed */
 void bindings_check_sources(struct queue *);               /* this machine's addresses changed */
-void binding_release_source(struct binding *);
+void binding_release_source(struct binding *, bool is_back /* the address, for certain */);
 
 /* dest.c */
 struct dest {
