@@ -208,6 +208,8 @@ bool reload_run(struct reload *r, const char *step, bool force, struct str *out)
 	ok = run_step(r, step, force, answer);
 	if (!ok)
 		log_error("reload: refused; the configuration in force stays");
+	if (!ok && strcmp(step, "all") == 0) /* SIGHUP may come from logrotate */
+		reopen_events(r, conf_process(policy_conf(r->in_force))->log_events);
 	if (strcmp(step, "take") == 0 || strcmp(step, "all") == 0)
 		post_event(r, ok);
 	json_object_set_new(answer, "ok", json_boolean(ok));

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@ struct event_log {
 	struct clock *clock;
 	metric *posted, *dropped, *failed;
 	bool threaded;
+	bool failing, torn; /* the log thread's: the last write was not whole; it ended within a line */
 	void (*tap)(void *ctx, const char *line);
 	void *tap_ctx;
 
@@ -154,28 +156,50 @@ static void event_print(struct event_log *log, const struct event *e, struct str
 	str_add_char(out, '\n');
 }
 
-static bool write_all(int fd, const char *data, size_t len)
+/* How many bytes could be written; errno says why not all. */
+static size_t write_some(int fd, const char *data, size_t len)
 {
-	while (len) {
-		ssize_t n = write(fd, data, len);
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = write(fd, data + done, len - done);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return false;
-		data += n;
-		len -= (size_t)n;
+			break;
+		done += (size_t)n;
 	}
-	return true;
+	return done;
+}
+
+/* A line that was cut short is ended before the next one, so that only the cut one cannot be read. */
+static bool write_whole(struct event_log *log, const struct str *lines)
+{
+	size_t done;
+
+	if (log->torn && write_some(log->fd, "\n", 1) < 1)
+		return false;
+	log->torn = false;
+	done = write_some(log->fd, lines->data, lines->len);
+	log->torn = done < lines->len && done > 0 && lines->data[done - 1] != '\n';
+	return done == lines->len;
 }
 
 static void write_out(struct event_log *log, const struct str *lines)
 {
-	if (lines->len && !write_all(log->fd, lines->data, lines->len)) {
-		if (!metric_get(log->failed))
-			log_error("event log: write: %s; events are lost until this is mended", strerror(errno));
-		metric_add(log->failed, 1);
+	if (!lines->len)
+		return;
+	if (write_whole(log, lines)) {
+		if (log->failing)
+			log_notice("event log: can be written again");
+		log->failing = false;
+		return;
 	}
+	if (!log->failing)
+		log_error("event log: write: %s; events are lost until this is mended", strerror(errno));
+	log->failing = true;
+	metric_add(log->failed, 1);
 }
 
 static void *log_thread(void *arg)
@@ -222,8 +246,13 @@ static void *log_thread(void *arg)
 
 static int open_file(const char *path, struct error *err)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0640);
 
+	if (fd >= 0)
+		(void)fchmod(
+		        fd, 0640); /* whatever the umask is: whom the operator puts into the group may read */
+	else if (errno == EEXIST)
+		fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
 	if (fd < 0)
 		error_sys(err, "cannot open the event log %s", path);
 	return fd;
