@@ -91,6 +91,7 @@ static int serve(const char *config_path, struct policy *policy, struct daemon_s
 		log_error("%s", err.text);
 		return 1;
 	}
+	log_notice("ready, version " PACKAGE_VERSION);
 	sd_notify(0, "READY=1");
 	while (!fatal.failed) {
 		if (sigwait(signals, &signal_number) != 0)
@@ -110,6 +111,35 @@ static int serve(const char *config_path, struct policy *policy, struct daemon_s
 	return 0;
 }
 
+static bool prepare_socket_folder(
+        const struct sockspec *spec, const char *user, bool named, struct error *err)
+{
+	return !spec || spec->type != SOCKSPEC_UNIX ||
+	       privilege_prepare_parent(spec->path, 0755, user, named, err);
+}
+
+/* /run is empty after each boot. */
+static bool prepare_socket_folders(const struct process_options *p, bool named, struct error *err)
+{
+	bool ok = prepare_socket_folder(p->control_listen, p->user, named, err) &&
+	          prepare_socket_folder(p->control_observe, p->user, named, err) &&
+	          prepare_socket_folder(p->control_metrics, p->user, named, err);
+
+	for (size_t i = 0; ok && i < p->handoff_listen.n; i++)
+		ok = prepare_socket_folder(&p->handoff_listen.items[i], p->user, named, err);
+	return ok;
+}
+
+/* Said with the option's name and a remedy, before something deeper says less. */
+static bool check_folders(const struct process_options *p, struct error *err)
+{
+	if (!privilege_check_dir(p->spool_path, err))
+		return error_at(err, "spool.path");
+	if (access(p->log_events, W_OK) != 0 && !privilege_check_parent(p->log_events, err))
+		return error_at(err, "log.events");
+	return true;
+}
+
 static bool prepare(const struct process_options *p, struct daemon_sockets *sockets, struct error *err)
 {
 	bool named = strcmp(p->user, "bindpost") != 0; /* the built-in one may be missing in a trial */
@@ -118,7 +148,8 @@ static bool prepare(const struct process_options *p, struct daemon_sockets *sock
 	raise_descriptors();
 	return privilege_prepare_dir(p->spool_path, 0700, p->user, named, err) &&
 	       privilege_prepare_parent(p->log_events, 0750, p->user, named, err) &&
-	       daemon_sockets_open(p, sockets, err) && privilege_drop(p->user, named, err);
+	       prepare_socket_folders(p, named, err) && daemon_sockets_open(p, sockets, err) &&
+	       privilege_drop(p->user, named, err) && check_folders(p, err);
 }
 
 /* They are read again by the user we become. */

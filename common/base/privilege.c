@@ -42,6 +42,8 @@ bool privilege_prepare_dir(const char *path, mode_t mode, const char *user, bool
 	made = mkdir(path, mode) == 0;
 	if (!made && errno != EEXIST)
 		return error_sys(err, "cannot make the folder %s", path);
+	if (made && chmod(path, mode) < 0) /* whatever the umask is */
+		return error_sys(err, "cannot set the mode of the folder %s", path);
 	return made ? give_dir(path, pw, err) : true;
 }
 
@@ -54,6 +56,34 @@ bool privilege_prepare_parent(const char *file, mode_t mode, const char *user, b
 	if (slash && slash != dir) {
 		*slash = 0;
 		ok = privilege_prepare_dir(dir, mode, user, named, err);
+	}
+	mem_free(&dir);
+	return ok;
+}
+
+bool privilege_check_dir(const char *path, struct error *err)
+{
+	struct passwd *pw;
+
+	if (access(path, R_OK | W_OK | X_OK) == 0)
+		return true;
+	if (errno != EACCES)
+		return error_sys(err, "%s", path);
+	pw = getpwuid(geteuid());
+	return error_set(err,
+	        "%s: user %s may not write there; give it the folder and what is in it (chown -R)", path,
+	        pw ? pw->pw_name : "that this runs as");
+}
+
+bool privilege_check_parent(const char *file, struct error *err)
+{
+	char *dir = mem_strdup(file);
+	char *slash = strrchr(dir, '/');
+	bool ok = true;
+
+	if (slash && slash != dir) {
+		*slash = 0;
+		ok = privilege_check_dir(dir, err);
 	}
 	mem_free(&dir);
 	return ok;

@@ -18,6 +18,9 @@
 bool privilege_prepare_dir(const char *path, mode_t, const char *user, bool user_named, struct error *);
 /* The same for the folder a file lies in. */
 bool privilege_prepare_parent(const char *file, mode_t, const char *user, bool user_named, struct error *);
+/* After privilege_drop(): may the user make files there? What stood before belongs to whom the operator gave it. */
+bool privilege_check_dir(const char *path, struct error *);
+bool privilege_check_parent(const char *file, struct error *);
 /* setgid, supplementary groups, setuid; checks that it cannot be taken back. */
 bool privilege_drop(const char *user, bool user_named, struct error *);
 

@@ -18,6 +18,7 @@
 static int spec_failed(const struct sockspec *spec, int fd, struct error *err)
 {
 	struct str text;
+	int code = errno; /* callers may ask what it was */
 
 	if (fd >= 0)
 		(void)close(fd);
@@ -25,6 +26,7 @@ static int spec_failed(const struct sockspec *spec, int fd, struct error *err)
 	sockspec_print(spec, &text);
 	(void)error_at(err, "%s", text.data);
 	str_free(&text);
+	errno = code;
 	return -1;
 }
 
@@ -177,8 +179,11 @@ static int listen_addr(const struct addr *addr, int backlog, struct error *err)
 	if (listen(fd, backlog) == 0)
 		return fd;
 failed:
-	(void)error_sys(err, "%s", step);
 	code = errno;
+	(void)error_set(err, "%s: %s%s", step, strerror(code),
+	        code == EADDRINUSE      ? " (`ss -lntp` shows what listens there)"
+	        : code == EADDRNOTAVAIL ? " (the address is not on this machine)"
+	                                : "");
 	if (fd >= 0)
 		(void)close(fd);
 	errno = code;
