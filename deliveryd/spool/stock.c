@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include "base/log.h"
 #include "spool/spool_int.h"
@@ -252,6 +253,19 @@ void space_look(struct spool *s)
 	health_update(s);
 }
 
+/* Once each way: between min_free and the margin nothing changes. That it failed is said where it did. */
+static void tell_health(const struct spool *s, int before, int now)
+{
+	uint64_t mb = atomic_load(&s->free_bytes) >> 20;
+
+	if (now == SPOOL_LOW_SPACE && before != now)
+		log_warning("spool: %" PRIu64 " MB free and spool.min_free is %" PRIu64
+		            " MB: mail is refused for the time being (452) until there are %" PRIu64 " MB",
+		        mb, s->min_free >> 20, (s->min_free + margin(s)) >> 20);
+	else if (now == SPOOL_OK && before == SPOOL_LOW_SPACE)
+		log_notice("spool: %" PRIu64 " MB free: mail is taken again", mb);
+}
+
 void health_update(struct spool *s)
 {
 	int health = SPOOL_OK;
@@ -260,6 +274,6 @@ void health_update(struct spool *s)
 		health = SPOOL_FAILED;
 	else if (s->low_space || (s->stock.no_space && s->stock.n <= STOCK_BALLAST))
 		health = SPOOL_LOW_SPACE;
-	atomic_store(&s->health, health);
+	tell_health(s, atomic_exchange(&s->health, health), health);
 	metric_set(s->m.health, (uint64_t)health);
 }
