@@ -89,6 +89,11 @@ static bool read_keys(FILE *file, struct stamp_keys *k, struct error *err)
 struct stamp_keys *stamp_keys_load(const char *path, struct error *err)
 {
 	FILE *file = fopen(path, "re");
+	if (file == NULL && errno == EACCES) {
+		error_set(err, "%s: Permission denied: the user of both daemons must be able to read it (chgrp, chmod 0640)",
+		        path);
+		return NULL;
+	}
 	if (file == NULL) {
 		error_sys(err, "%s", path);
 		return NULL;

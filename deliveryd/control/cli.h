@@ -34,6 +34,9 @@ int cli_post(struct cli *, const char *socket_spec, const char *path, const char
 /* Where deliveryd (milter = false) or the milter listens for control; false with the reason. */
 bool cli_socket(struct cli *, bool milter, struct str *spec, struct error *);
 
+/* Numbers with a fraction as they came, not as their binary form would print. */
+#define CLI_REAL JSON_REAL_PRECISION(15)
+
 /* A list of objects as aligned columns. `more` rows of a later page use the same widths. */
 struct cli_column {
 	const char *title, *key; /* key may be NULL in the last row */

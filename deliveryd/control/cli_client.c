@@ -2,8 +2,10 @@
  * The HTTP client of the `bindpost` command: libcurl over the daemons' Unix sockets.
  */
 #include <curl/curl.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/sockspec.h"
 #include "control/cli.h"
@@ -82,6 +84,30 @@ static int judge(const struct str *body, long status, const char *spec, json_t *
 	return status == 400 ? CLI_USAGE : CLI_REFUSED;
 }
 
+/* curl hides what the system said to connect(): that is asked again. */
+static void say_unreachable(const struct sockspec *spec, const char *socket_spec, const char *why)
+{
+	struct error err;
+	int fd, code;
+
+	errno = 0;
+	fd = sockspec_connect(spec, &err);
+	code = fd < 0 ? errno : 0;
+	if (fd >= 0)
+		close(fd);
+	if (code == ENOENT || code == ECONNREFUSED)
+		fprintf(stderr,
+		        "bindpost: %s: nobody listens there: the daemon is not running, or not with this "
+		        "configuration\n",
+		        socket_spec);
+	else if (code == EACCES)
+		fprintf(stderr,
+		        "bindpost: %s: Permission denied: the socket's mode and group say who may use it\n",
+		        socket_spec);
+	else
+		fprintf(stderr, "bindpost: %s: %s\n", socket_spec, code ? strerror(code) : why);
+}
+
 static int ask(const char *socket_spec, const char *method, const char *path, const char *form, json_t **answer)
 {
 	char why[CURL_ERROR_SIZE] = "";
@@ -100,8 +126,7 @@ static int ask(const char *socket_spec, const char *method, const char *path, co
 	str_init_max(&body, ANSWER_MAX);
 	code = perform(&spec, method, path, form, &body, &status, why);
 	if (code != CURLE_OK) {
-		fprintf(stderr, "bindpost: %s: %s; is the daemon running, and may you use its socket?\n", socket_spec,
-			*why ? why : curl_easy_strerror(code));
+		say_unreachable(&spec, socket_spec, *why ? why : curl_easy_strerror(code));
 		exit_code = CLI_UNREACHABLE;
 	} else {
 		exit_code = judge(&body, status, socket_spec, answer);

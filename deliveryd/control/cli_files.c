@@ -25,7 +25,11 @@ bool cli_socket(struct cli *cli, bool milter, struct str *spec, struct error *er
 	if (!conf) {
 		conf_print_errors(&errors, stderr);
 		errors_free(&errors);
-		return error_set(err, "%s names no socket while it has errors; --socket does", cli->config_path);
+		return error_set(err,
+		        "where the daemon's socket is stands in %s, which cannot be used; give it with "
+		        "--socket, e.g. "
+		        "--socket unix:/run/bindpost/control.sock",
+		        cli->config_path);
 	}
 	where = milter ? conf_process(conf)->milter_control : conf_process(conf)->control_listen;
 	if (where)
@@ -132,8 +136,10 @@ static int print_eval(struct cli *cli, const struct conf *conf, const struct eva
 		return CLI_REFUSED;
 	}
 	if (cli->json) {
-		json_t *answer = json_pack(
-			"{s:s, s:s, s:s}", "option", e->option, "value", origin.value, "origin", origin.where);
+		/* as it would be written in a file */
+		json_t *value = json_loads(origin.value, JSON_DECODE_ANY, NULL);
+		json_t *answer = json_pack("{s:s, s:o, s:s}", "option", e->option, "value",
+		        value ? value : json_string(origin.value), "origin", origin.where);
 
 		json_dumpf(answer, stdout, JSON_INDENT(2));
 		putchar('\n');

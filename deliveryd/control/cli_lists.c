@@ -12,6 +12,7 @@
 struct filters {
 	const char *binding, *domain;
 	long limit; /* rows in all, -1 = no bound */
+	json_int_t cursor;
 };
 
 void cli_url_add(struct str *url, const char *text)
@@ -46,6 +47,7 @@ static int parse_filters(struct cli *cli, struct filters *f)
 {
 	f->binding = f->domain = NULL;
 	f->limit = -1;
+	f->cursor = 0;
 	for (int i = 0; i < cli->argc; i++) {
 		const char *value;
 
@@ -59,8 +61,16 @@ static int parse_filters(struct cli *cli, struct filters *f)
 			f->limit = strtol(value, &end, 10);
 			if (*end || f->limit < 1)
 				return cli_usage("--limit takes a number above 0, not \"%s\"", value);
+		} else if ((value = cli_option(cli, &i, "--cursor"))) {
+			char *end;
+
+			f->cursor = strtoll(value, &end, 10);
+			if (*end || f->cursor < 0)
+				return cli_usage(
+				        "--cursor takes what a list's \"next\" was, not \"%s\"", value);
 		} else {
-			return cli_usage("unexpected \"%s\"; known here: --binding --domain --limit", cli->argv[i]);
+			return cli_usage("unexpected \"%s\"; known here: --binding --domain --limit --cursor",
+			        cli->argv[i]);
 		}
 	}
 	return CLI_DONE;
@@ -69,7 +79,7 @@ static int parse_filters(struct cli *cli, struct filters *f)
 /* Prints {"items": [...]} of all pages, or rows. */
 static int list(struct cli *cli, const char *path, const struct cli_column *columns, size_t n_columns, struct filters *f)
 {
-	json_int_t cursor = 0;
+	json_int_t cursor = f->cursor;
 	const char *comma = "\n";
 	struct str spec, url;
 	struct error err;
@@ -107,7 +117,7 @@ static int list(struct cli *cli, const char *path, const struct cli_column *colu
 			} else {
 				fputs(comma, stdout);
 				comma = ",\n";
-				json_dumpf(row, stdout, JSON_COMPACT);
+				json_dumpf(row, stdout, JSON_COMPACT | CLI_REAL);
 			}
 		}
 		first = false;
@@ -117,7 +127,9 @@ static int list(struct cli *cli, const char *path, const struct cli_column *colu
 		if (!cursor || f->limit == 0)
 			break;
 	}
-	if (code == CLI_DONE && cli->json)
+	if (code == CLI_DONE && cli->json && cursor)
+		printf("\n], \"next\": \"%" JSON_INTEGER_FORMAT "\"}\n", cursor);
+	else if (code == CLI_DONE && cli->json)
 		fputs("\n], \"next\": null}\n", stdout);
 	str_free(&spec);
 	str_free(&url);
@@ -259,7 +271,7 @@ static int show(struct cli *cli, bool milter, const char *method, const char *pa
 	}
 	code = cli_request(cli, spec.data, method, path, &answer);
 	if (answer && cli->json) {
-		json_dumpf(answer, stdout, JSON_INDENT(2));
+		json_dumpf(answer, stdout, JSON_INDENT(2) | CLI_REAL);
 		putchar('\n');
 	} else if (code == CLI_DONE) {
 		print_object(answer, 0);

@@ -23,10 +23,10 @@ static const struct command {
 	{"stamp", "--new-key [FILE]", "prints a new key for stamp.key_file, or puts it first in FILE", cmd_stamp},
 	{"summary", "", "totals: queues, connections, spool, rates", cmd_summary},
 	{"bindings", "[NAME]", "bindings with their addresses, queues, connections", cmd_bindings},
-	{"queues", "[--binding B] [--domain D] [--limit N]", "queues: binding, next hop, counts, limits", cmd_queues},
-	{"messages", "[--binding B] [--domain D] [--limit N]", "messages in the queues", cmd_messages},
+	{"queues", "[--binding B] [--domain D] [--limit N] [--cursor C]", "queues: binding, next hop, counts, limits", cmd_queues},
+	{"messages", "[--binding B] [--domain D] [--limit N] [--cursor C]", "messages in the queues", cmd_messages},
 	{"message", "ID", "one message: envelope, deliveries, last replies", cmd_message},
-	{"connections", "[--binding B] [--limit N]", "outgoing connections", cmd_connections},
+	{"connections", "[--binding B] [--limit N] [--cursor C]", "outgoing connections", cmd_connections},
 	{"suspend", "BINDING [--domain D] [--for 2h]", "take mail, but send none; BINDING may be group:NAME", cmd_suspend},
 	{"resume", "BINDING [--domain D]", "send again", cmd_resume},
 	{"flush", "SELECTOR...", "try again now", cmd_flush},
@@ -43,7 +43,8 @@ static void print_help(FILE *out)
 {
 	fputs("usage: bindpost [-c FILE] [--socket SPEC] [--json] COMMAND ...\n\n", out);
 	for (size_t i = 0; i < array_len(commands); i++) {
-		fprintf(out, "  %s %s\n      %s\n", commands[i].name, commands[i].arguments, commands[i].text);
+		fprintf(out, "  %s%s%s\n      %s\n", commands[i].name, *commands[i].arguments ? " " : "",
+		        commands[i].arguments, commands[i].text);
 	}
 	fputs("\n  -c FILE        configuration (" DEFAULT_CONFIG ")\n"
 	      "  --socket SPEC  deliveryd's control socket, e.g. unix:/run/bindpost/control.sock (from the configuration)\n"

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "conf/conf.h"
 #include "control/cli.h"
 #include "policy/stamp.h"
 
@@ -32,6 +34,21 @@ static bool new_key(char text[2 * KEY_BYTES + 2], struct error *err)
 	return true;
 }
 
+/* Made by root for both daemons: they read it by their user's group. */
+static void for_the_daemons(const char *config_path, struct stat *st)
+{
+	struct errors errors = {0};
+	struct conf *conf = geteuid() == 0 ? conf_load(config_path, &errors) : NULL;
+	const struct passwd *user = conf ? getpwnam(conf_process(conf)->user) : NULL;
+
+	if (user && user->pw_uid != 0) {
+		st->st_gid = user->pw_gid;
+		st->st_mode = 0640;
+	}
+	conf_unref(&conf);
+	errors_free(&errors);
+}
+
 /* What is there already; a missing file is empty. Its owner, group and mode are kept for the new one. */
 static bool read_old(const char *path, struct str *text, struct stat *st, struct error *err)
 {
@@ -39,7 +56,6 @@ static bool read_old(const char *path, struct str *text, struct stat *st, struct
 	char buf[4096];
 	ssize_t n;
 
-	*st = (struct stat){.st_mode = 0600, .st_uid = geteuid(), .st_gid = getegid()};
 	if (fd < 0)
 		return errno == ENOENT || error_sys(err, "%s", path);
 	bool ok = fstat(fd, st) == 0 || error_sys(err, "%s", path);
@@ -121,14 +137,15 @@ static bool replace(
 	return ok;
 }
 
-static bool prepend(const char *path, const char *key, struct error *err)
+static bool prepend(const char *config_path, const char *path, const char *key, struct error *err)
 {
 	/* a symbolic link stays one: the file it leads to is replaced */
 	char *real = realpath(path, NULL);
 	const char *target = real ? real : path;
-	struct stat st;
+	struct stat st = {.st_mode = 0600, .st_uid = geteuid(), .st_gid = getegid()};
 	struct str old;
 
+	for_the_daemons(config_path, &st);
 	str_init(&old);
 	bool ok = read_old(target, &old, &st, err) && replace(target, key, &old, &st, err);
 	if (old.data)
@@ -148,7 +165,7 @@ int cmd_stamp(struct cli *cli)
 		return cli_usage("stamp: --new-key [FILE]");
 	ok = new_key(key, &err);
 	if (ok && cli->argc == 2)
-		ok = prepend(cli->argv[1], key, &err);
+		ok = prepend(cli->config_path, cli->argv[1], key, &err);
 	else if (ok)
 		fputs(key, stdout);
 	gnutls_memset(key, 0, sizeof(key));
