@@ -184,6 +184,8 @@ void body_writer_add(struct body_writer *w, const void *bytes, size_t n)
 		go_to_file(w);
 	if (w->file != NULL) {
 		b->size += n;
+		if (b->size > w->reserved && !spool_has_room_for(w->spool, 0))
+			body_file_writer_refuse(w->file);
 		body_file_writer_add(w->file, bytes, n);
 		return;
 	}

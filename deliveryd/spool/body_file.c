@@ -22,6 +22,7 @@ struct body_file_writer {
 	void *done_ctx;
 	struct str waiting; /* not yet given to a worker */
 	bool finishing, abandoned, crowded;
+	bool no_room; /* refused while it came in */
 
 	/* the worker's while `busy` */
 	bool busy;
@@ -152,6 +153,8 @@ static void next_job(struct body_file_writer *w)
 	if (w->busy || !(w->finishing || w->abandoned || w->waiting.len >= WRITE_MIN))
 		return;
 	w->busy = true;
+	if (w->no_room && w->error_number == 0)
+		w->error_number = ENOSPC;
 	w->then = w->abandoned ? FILE_GOES_AWAY : w->finishing ? FILE_ENDS : FILE_GOES_ON;
 	empty = w->writing;
 	w->writing = w->waiting;
@@ -227,6 +230,11 @@ void body_file_writer_add(struct body_file_writer *w, const void *bytes, size_t 
 	if (body_file_writer_backlog(w) >= ROOM)
 		w->crowded = true;
 	next_job(w);
+}
+
+void body_file_writer_refuse(struct body_file_writer *w)
+{
+	w->no_room = true;
 }
 
 void body_file_writer_on_room(struct body_file_writer *w, void (*room)(void *ctx), void *ctx)

@@ -15,6 +15,8 @@
 struct body_file_writer;
 struct body_file_writer *body_file_writer_new(struct spool *, struct loop *);
 void body_file_writer_add(struct body_file_writer *, const void *, size_t);
+/* There is no space for it: what still comes is thrown away, and it ends with BODY_NO_SPACE. */
+void body_file_writer_refuse(struct body_file_writer *);
 uint64_t body_file_writer_backlog(const struct body_file_writer *);
 void body_file_writer_on_room(struct body_file_writer *, void (*room)(void *ctx), void *ctx);
 /* done() once, later, from the loop; takes the writer */

@@ -454,7 +454,7 @@ static uint64_t usable(const struct spool *s)
 {
 	uint64_t size = s->cfg.segment_size, batches = 1 + size / COPIES_BYTES;
 
-	return size - SEGMENT_HEADS * DISK_BLOCK - batches * DISK_BLOCK / 2 - s->record_max / 4;
+	return size - (SEGMENT_HEADS + 1) * DISK_BLOCK - batches * DISK_BLOCK / 2 - s->record_max / 4;
 }
 
 /* What has to be copied, from the oldest on, until a segment is won. */
@@ -499,21 +499,26 @@ static bool wanted(const struct cleaner *cl)
 	return (s->low_space || s->stock.no_space) && s->stock.n + s->stock.coming < STOCK_WANTED;
 }
 
-/*
- * With nothing but the ballast left the cleaner writes only when it can surely come to the end of its segment, and
- * win it back, without the last spare: that one is for results.
- */
+/* With nothing but the ballast left the cleaner writes only when it can surely come to the end of its segment, and so
+ * win it back. */
 static bool has_room(const struct spool *s, uint64_t segment)
 {
 	const struct segment *seg = segment_get(s, segment);
-	uint64_t wanted_room, room = s->current->size - s->current->end;
+	uint64_t room = s->current->size - s->current->end;
 
 	if (s->stock.n > STOCK_BALLAST || seg == NULL)
 		return true;
-	wanted_room = seg->live + seg->live / 16 + 2 * DISK_BLOCK;
-	if (s->stock.n > 1)
-		room += (s->stock.n - 1) * usable(s);
-	return room >= wanted_room;
+	return room + s->stock.n * usable(s) >= seg->live + seg->live / 8 + 3 * DISK_BLOCK;
+}
+
+bool clean_needs_spare(const struct spool *s)
+{
+	const struct cleaner *cl = s->cleaner;
+
+	if (cl->phase != CLEAN_IDLE)
+		return has_room(s, cl->segment);
+	return loop_now_us(s->loop) >= cl->not_before_us && wanted(cl) &&
+	       has_room(s, segment_oldest_needed(s));
 }
 
 bool clean_has_copies(const struct spool *s)

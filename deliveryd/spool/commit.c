@@ -274,10 +274,11 @@ static void gather_adds(struct spool *s, struct batch *b)
 	}
 }
 
+/* A segment's last block is kept for a statement of what is no longer needed: on a full disk that wins segments. */
 static void begin(struct spool *s, struct batch *b)
 {
 	struct segment *seg = s->current;
-	uint64_t room = seg->size - seg->end;
+	uint64_t room = seg->end + DISK_BLOCK < seg->size ? seg->size - seg->end - DISK_BLOCK : 0;
 
 	batch_begin(b, (uint32_t)seg->number, seg->seed, seg->end, room < s->batch_max ? room : s->batch_max);
 }
@@ -427,6 +428,7 @@ static void apply(struct spool *s, const struct batch *b)
 	}
 	atomic_store(&s->uncommitted_since_us, s->results != NULL ? s->results->posted_us : 0);
 	metric_set(s->m.indexed, s->index.n);
+	metric_set(s->m.pending, chunks_pending(s->chunks));
 }
 
 /* ---- turns ---- */
@@ -459,6 +461,29 @@ static void drop_bad_adds(struct spool *s)
 	}
 }
 
+/* Of the ballast one segment is for results, one for the cleaner, as long as it can do something with it. */
+static unsigned may_leave(const struct spool *s)
+{
+	if (s->results == NULL)
+		return STOCK_BALLAST;
+	return s->stock.n <= 1 && !s->closing && clean_needs_spare(s) ? 1 : 0;
+}
+
+/* No segment to be had. What was dead without being stated so may give one; results wait for it, or for better days. */
+static void stuck(struct spool *s)
+{
+	if (segment_oldest_needed(s) > s->oldest_stated && commit_statement(s))
+		stock_tend(s);
+	clean_tend(s);
+	if (space_may_come(s))
+		return;
+	refuse_adds(s, SPOOL_NO_SPACE);
+	if (s->results != NULL && !s->stuck_told)
+		log_error("spool: %s: the disk is full: results cannot be recorded, delivery waits for space",
+		        s->path);
+	s->stuck_told = s->results != NULL;
+}
+
 /* One batch of results and new messages. False when there is nothing to be done, or it has to wait. */
 static bool commit_requests(struct spool *s)
 {
@@ -470,15 +495,15 @@ static bool commit_requests(struct spool *s)
 	gather(s, b);
 	if (b->count == 0 && clean_allows(s) == 0 && s->results == NULL)
 		return false; /* the cleaner goes first */
-	if (b->count == 0 && roll(s, s->results != NULL ? 0 : STOCK_BALLAST))
+	if (b->count == 0 && roll(s, may_leave(s)))
 		gather(s, b);
 	if (s->failed)
 		return false;
 	if (b->count == 0) {
-		if (!space_may_come(s))
-			refuse_adds(s, SPOOL_NO_SPACE);
+		stuck(s);
 		return false;
 	}
+	s->stuck_told = false;
 	if (!batch_write(s, b))
 		return false;
 	apply(s, b);
@@ -516,7 +541,7 @@ static void commit_copies(struct spool *s)
 			(void)batch_take_records(&s->batch, (uint8_t *)settings->bytes.data, 0,
 			        settings->bytes.len, TAKEN_SETTINGS, settings);
 		rest = gather_copies(s, &s->batch, copy, &taken);
-		if (s->batch.count == 0 && !roll(s, 1))
+		if (s->batch.count == 0 && !roll(s, 0))
 			break;
 		if (s->batch.count == 0)
 			continue;

@@ -328,7 +328,7 @@ static void add_bitmap(struct str *s, const uint32_t *numbers, uint32_t n)
 void payload_put_state(struct str *s, const struct spool_state *state)
 {
 	add_u8(s, (uint8_t)((state->held ? STATE_HELD : 0) | (state->open != NULL ? STATE_OPEN : 0) |
-	                  (state->last_attempt_wall_us != 0 ? STATE_WHEN : 0)));
+	                    (state->last_attempt_wall_us != 0 ? STATE_WHEN : 0)));
 	add_number(s, state->attempts);
 	add_u64(s, state->next_attempt_wall_us);
 	if (state->last_reply == NULL)

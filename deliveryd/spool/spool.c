@@ -34,6 +34,11 @@ static void metrics_register(struct spool *s)
 	        m, "bindpost_spool_spare_segments", NULL, "Spare segments, the ballast included.");
 	sm->live = metrics_gauge(m, "bindpost_spool_live_bytes", NULL, "Bytes of records that still matter.");
 	sm->indexed = metrics_gauge(m, "bindpost_spool_messages", NULL, "Messages in the spool.");
+	sm->pending = metrics_gauge(
+	        m, "bindpost_spool_pending_bytes", NULL, "Bytes of messages received and not yet durable.");
+	sm->bodies = metrics_gauge(m, "bindpost_spool_memory_bytes", NULL, "Memory of message bodies.");
+	sm->uncommitted =
+	        metrics_gauge(m, "bindpost_spool_uncommitted", NULL, "Results posted and not yet durable.");
 	sm->free_space =
 	        metrics_gauge(m, "bindpost_spool_free_bytes", NULL, "Free space on the file system.");
 	sm->health = metrics_gauge(m, "bindpost_spool_health", NULL, "0 well, 1 low on space, 2 failed.");
@@ -123,6 +128,9 @@ static void each_second(void *ctx)
 	if (s->failed)
 		return;
 	space_look(s);
+	metric_set(s->m.pending, chunks_pending(s->chunks));
+	metric_set(s->m.bodies, chunks_bytes(s->chunks));
+	metric_set(s->m.uncommitted, spool_uncommitted(s));
 	if (segment_oldest_needed(s) > s->oldest_stated)
 		(void)commit_statement(s);
 	stock_tend(s);

@@ -96,7 +96,7 @@ struct spool {
 	_Atomic uint64_t uncommitted, uncommitted_since_us;
 	_Atomic uint64_t reserved_bytes;
 	_Atomic uint64_t min_free, memory; /* as in cfg, until spool_set_limits() */
-	_Atomic uint64_t free_bytes; /* as last asked */
+	_Atomic uint64_t free_bytes;       /* as last asked */
 	_Atomic int health;
 
 	/* the spool loop's */
@@ -119,12 +119,13 @@ struct spool {
 	bool again_posted, in_replay;
 	bool closing; /* loops may be gone: nothing is posted any more */
 	bool failed, low_space;
+	bool stuck_told;         /* logged, until something was written again */
 	unsigned jobs;           /* of the stock, under way */
 	struct cleaner *cleaner; /* clean.c's */
 	struct start *start;     /* until replay is done */
 	struct spool_metrics {
 		metric *batches, *bytes, *messages, *records, *syncs_us, *segments, *spares, *live, *indexed,
-		        *damaged, *copied, *refused, *pending, *free_space, *health;
+		        *damaged, *copied, *refused, *pending, *bodies, *uncommitted, *free_space, *health;
 	} m;
 };
 
@@ -164,7 +165,7 @@ bool commit_statement(struct spool *); /* a batch that only states the oldest se
 
 /* ---- clean.c ---- */
 #define COPIES_BYTES (1024u * 1024u) /* in a batch, about: no 250 waits long for them */
-struct copy { /* a message on its way to the front, or settings */
+struct copy {                        /* a message on its way to the front, or settings */
 	struct version version;
 	uint16_t held;
 };
@@ -177,6 +178,8 @@ struct copy *clean_next(struct spool *, const struct copy *after);
 void clean_copied(struct spool *, struct copy *); /* its sync succeeded, the index knows */
 /* The settings that have to leave the segment, as they are now: NULL if none has to. To be freed. */
 struct spool_results *clean_settings(struct spool *);
+/* It could win a segment with the last spare: results leave it that. */
+bool clean_needs_spare(const struct spool *);
 /* Bytes of new mail that may go into a batch now. */
 uint64_t clean_allows(const struct spool *);
 void clean_written(struct spool *, uint64_t bytes_of_mail);
