@@ -94,10 +94,12 @@ static void change_one(struct change *c, uint32_t no)
 		break;
 	case QUEUE_DELAY:
 		due = queue_now(q) + c->c->for_us;
+		delivery_forget_body(delivery_at(q->slab, no));
 		delivery_enter(q, no, DELIVERY_DEFERRED, due);
 		result_record(q, queue_results(q), no, due, false, NULL);
 		break;
 	case QUEUE_HOLD:
+		delivery_forget_body(delivery_at(q->slab, no));
 		delivery_enter(q, no, DELIVERY_HELD, 0);
 		result_record(q, queue_results(q), no, 0, true, NULL);
 		break;
