@@ -106,6 +106,8 @@ static void say_unreachable(const struct sockspec *spec, const char *socket_spec
 		        socket_spec);
 	else
 		fprintf(stderr, "bindpost: %s: %s\n", socket_spec, code ? strerror(code) : why);
+	if (fd >= 0)
+		fputs("bindpost: is that deliveryd's control socket?\n", stderr);
 }
 
 static int ask(const char *socket_spec, const char *method, const char *path, const char *form, json_t **answer)

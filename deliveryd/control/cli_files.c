@@ -11,6 +11,16 @@
 #include "policy/policy.h"
 #include "policy/stamp.h"
 
+/* With its own words: the built-in socket may be that of another daemon. */
+static bool names_socket(const struct conf *conf, bool milter)
+{
+	struct conf_origin origin;
+
+	return conf && conf_eval(conf, milter ? "milter.control" : "control.listen", NULL, NULL, &origin, NULL) &&
+	       strcmp(origin.where, "built-in") != 0;
+}
+
+/* What runs can be asked, and mended by command, while the files are half edited. */
 bool cli_socket(struct cli *cli, bool milter, struct str *spec, struct error *err)
 {
 	struct errors errors = {0};
@@ -21,16 +31,18 @@ bool cli_socket(struct cli *cli, bool milter, struct str *spec, struct error *er
 		str_add(spec, cli->socket);
 		return true;
 	}
-	conf = conf_load(cli->config_path, &errors);
-	if (!conf) {
+	conf = conf_load_anyway(cli->config_path, &errors);
+	if (errors.n_errors && !names_socket(conf, milter)) {
 		conf_print_errors(&errors, stderr);
 		errors_free(&errors);
+		conf_unref(&conf);
 		return error_set(err,
-		        "where the daemon's socket is stands in %s, which cannot be used; give it with "
-		        "--socket, e.g. "
+		        "the daemon's socket stands in %s, which has errors: name it with --socket, e.g. "
 		        "--socket unix:/run/bindpost/control.sock",
 		        cli->config_path);
 	}
+	if (errors.n_errors)
+		fprintf(stderr, "bindpost: warning: the configuration has errors, see `bindpost check`\n");
 	where = milter ? conf_process(conf)->milter_control : conf_process(conf)->control_listen;
 	if (where)
 		sockspec_print(where, spec);
