@@ -25,6 +25,7 @@ enum message_flags {
 	MESSAGE_BODY_8BITMIME = 1 << 3, /* MAIL said BODY=8BITMIME */
 	MESSAGE_REQUIRETLS = 1 << 4,
 	MESSAGE_DSN = 1 << 5,	    /* a report of our own: goes to notify.via */
+	MESSAGE_UTF8_HEADER = 1 << 6, /* MAIL said SMTPUTF8, and the header has bytes over 127 */
 };
 
 struct recipient {

@@ -57,3 +57,10 @@ bool utf8_is_control(uint32_t code)
 {
 	return code < 0x20 || (code >= 0x7F && code < 0xA0);
 }
+
+bool utf8_is_ascii(const char *text)
+{
+	while (*text != '\0' && (unsigned char)*text < 128)
+		text++;
+	return *text == '\0';
+}

@@ -90,7 +90,7 @@ static void hello(
 	else
 		str_printf(&s->out,
 		        "250-%s\r\n250-PIPELINING\r\n250-SIZE "
-		        "%llu\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n"
+		        "%llu\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n"
 		        "250 XFORWARD " XFORWARD_ATTRIBUTES "\r\n",
 		        o->hostname, (unsigned long long)o->handoff_max_message_size);
 	policy_view_unref(&view);
@@ -173,7 +173,7 @@ static void command_RCPT(struct handoff_session *s, const struct lmtp_command *c
 		say(s, s->state == HANDOFF_CONNECTED ? REPLY_NEED_HELLO : REPLY_NEED_MAIL);
 		return;
 	}
-	reply = lmtp_rcpt_parse(command, &path);
+	reply = lmtp_rcpt_parse(command, (s->t.message->flags & MESSAGE_SMTPUTF8) != 0, &path);
 	if (reply == REPLY_NONE)
 		reply = transaction_add_rcpt(&s->t, &path);
 	if (reply == REPLY_NONE) {

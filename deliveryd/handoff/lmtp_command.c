@@ -2,6 +2,7 @@
 #include "handoff/lmtp_command.h"
 
 #include <string.h>
+#include "base/utf8.h"
 
 enum argument { ARG_NONE, ARG_SOME, ARG_ANY };
 
@@ -32,11 +33,24 @@ static bool token_is(struct token token, const char *name)
 	return ascii_ieq_mem(token.p, token.len, name, strlen(name));
 }
 
-/* Control or 8-bit bytes; without SMTPUTF8 neither has a place in any command. */
+/* Control characters, or bytes that are no UTF-8 */
 static bool has_bad_bytes(const char *p, size_t len)
 {
+	uint32_t code;
+	size_t n;
+
+	for (size_t i = 0; i < len; i += n) {
+		n = utf8_next(p + i, len - i, &code);
+		if (n == 0 || utf8_is_control(code))
+			return true;
+	}
+	return false;
+}
+
+static bool has_8bit(const char *p, size_t len)
+{
 	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)p[i] < ' ' || (unsigned char)p[i] > '~')
+		if ((unsigned char)p[i] > '~')
 			return true;
 	return false;
 }
@@ -54,6 +68,7 @@ enum reply lmtp_command_parse(const char *line, size_t len, struct lmtp_command 
 
 	if (has_bad_bytes(line, len))
 		return REPLY_BAD_BYTES;
+	bool eight = has_8bit(line, len);
 	skip_spaces(&p, end);
 	verb.p = p;
 	while (p < end && *p != ' ')
@@ -69,6 +84,9 @@ enum reply lmtp_command_parse(const char *line, size_t len, struct lmtp_command 
 	for (size_t i = 0; i < LMTP_N_VERBS; i++) {
 		if (!token_is(verb, verbs[i].name))
 			continue;
+		/* RFC 6531 3.4: in addresses only; whether it may be there their own parsers know */
+		if (eight && i != LMTP_MAIL && i != LMTP_RCPT)
+			return REPLY_BAD_BYTES;
 		command->verb = (enum lmtp_verb)i;
 		if (verbs[i].argument == ARG_NONE && command->arg_len)
 			return REPLY_BAD_ARGUMENT;
@@ -76,6 +94,8 @@ enum reply lmtp_command_parse(const char *line, size_t len, struct lmtp_command 
 			return REPLY_BAD_ARGUMENT;
 		return REPLY_NONE;
 	}
+	if (eight)
+		return REPLY_BAD_BYTES;
 	for (size_t i = 0; i < sizeof(lacking) / sizeof(lacking[0]); i++)
 		if (token_is(verb, lacking[i]))
 			return REPLY_NOT_IMPLEMENTED;
@@ -168,7 +188,7 @@ static bool parse_size(struct token value, uint64_t *size)
 
 static enum reply mail_parameter(const struct parameter *parameter, unsigned *seen, struct lmtp_mail *mail)
 {
-	enum { SEEN_SIZE = 1, SEEN_BODY = 2 };
+	enum { SEEN_SIZE = 1, SEEN_BODY = 2, SEEN_SMTPUTF8 = 4 };
 	unsigned bit;
 
 	if (token_is(parameter->keyword, "SIZE")) {
@@ -180,6 +200,11 @@ static enum reply mail_parameter(const struct parameter *parameter, unsigned *se
 		mail->body_8bitmime = token_is(parameter->value, "8BITMIME");
 		if (!mail->body_8bitmime && !token_is(parameter->value, "7BIT"))
 			return REPLY_BAD_PARAMETER;
+	} else if (token_is(parameter->keyword, "SMTPUTF8")) {
+		bit = SEEN_SMTPUTF8;
+		if (parameter->has_value)
+			return REPLY_BAD_PARAMETER;
+		mail->smtputf8 = true;
 	} else {
 		return REPLY_UNKNOWN_PARAMETER;
 	}
@@ -206,7 +231,7 @@ static bool parse_path(
 	return true;
 }
 
-enum reply lmtp_mail_parse(const struct lmtp_command *command, bool extensions, struct lmtp_mail *mail)
+static enum reply parse_mail(const struct lmtp_command *command, bool extensions, struct lmtp_mail *mail)
 {
 	const char *p, *end = command->arg + command->arg_len;
 	struct parameter parameter;
@@ -228,6 +253,14 @@ enum reply lmtp_mail_parse(const struct lmtp_command *command, bool extensions, 
 	return REPLY_NONE;
 }
 
+enum reply lmtp_mail_parse(const struct lmtp_command *command, bool extensions, struct lmtp_mail *mail)
+{
+	enum reply reply = parse_mail(command, extensions, mail);
+
+	/* the parameter stands behind what it allows */
+	return !mail->smtputf8 && has_8bit(command->arg, command->arg_len) ? REPLY_BAD_BYTES : reply;
+}
+
 /* postmaster is the one recipient that needs no domain */
 static bool rcpt_has_place(const struct mail_path *path)
 {
@@ -236,12 +269,14 @@ static bool rcpt_has_place(const struct mail_path *path)
 	return ascii_ieq_mem(path->address, path->address_len, "postmaster", strlen("postmaster"));
 }
 
-enum reply lmtp_rcpt_parse(const struct lmtp_command *command, struct mail_path *path)
+enum reply lmtp_rcpt_parse(const struct lmtp_command *command, bool smtputf8, struct mail_path *path)
 {
 	const char *p, *end = command->arg + command->arg_len;
 	struct parameter parameter;
 	bool bad;
 
+	if (!smtputf8 && has_8bit(command->arg, command->arg_len))
+		return REPLY_BAD_BYTES;
 	if (!parse_path(command, "TO:", path, &p) || !rcpt_has_place(path))
 		return REPLY_BAD_RCPT;
 	if (next_parameter(&p, end, &parameter, &bad))

@@ -3,7 +3,7 @@
  *
  * Purpose    From a line without its CRLF to verb and argument, and from an argument to its values. What is wrong is
  *            told as the reply that says so.
- * Follows    RFC 5321 4.1, 2033, 1870 (SIZE), 6152 (BODY). Keywords in any case; blanks are spaces only, one or more
+ * Follows    RFC 5321 4.1, 2033, 1870 (SIZE), 6152 (BODY), 6531 (SMTPUTF8). Keywords in any case; blanks are spaces only, one or more
  *            (tabs are control characters: 501).
  * Threads    Pure functions. Results point into the line.
  */
@@ -41,11 +41,11 @@ enum reply lmtp_hello_parse(const struct lmtp_command *);
 struct lmtp_mail {
 	struct mail_path path;
 	uint64_t size; /* 0 = not given */
-	bool body_8bitmime;
+	bool body_8bitmime, smtputf8;
 };
-/* mail = "FROM:" path *( SP parameter ); extensions: LHLO or EHLO was said, so SIZE and BODY are known */
+/* mail = "FROM:" path *( SP parameter ); extensions: LHLO or EHLO was said, so SIZE, BODY, SMTPUTF8 are known */
 enum reply lmtp_mail_parse(const struct lmtp_command *, bool extensions, struct lmtp_mail *);
-/* rcpt = "TO:" path *( SP parameter ) */
-enum reply lmtp_rcpt_parse(const struct lmtp_command *, struct mail_path *);
+/* rcpt = "TO:" path *( SP parameter ); smtputf8: MAIL said so */
+enum reply lmtp_rcpt_parse(const struct lmtp_command *, bool smtputf8, struct mail_path *);
 
 #endif

@@ -12,10 +12,16 @@ static bool is_alnum(char c)
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
+/* Part of a UTF-8 character, which is known to be one (RFC 6531 3.3) */
+static bool is_8bit(char c)
+{
+	return (unsigned char)c > 127;
+}
+
 /* atext of RFC 5322 3.2.3, and the dot */
 static bool is_atom_or_dot(char c)
 {
-	return is_alnum(c) || (c && strchr("!#$%&'*+-/=?^_`{|}~.", c));
+	return is_alnum(c) || is_8bit(c) || (c && strchr("!#$%&'*+-/=?^_`{|}~.", c));
 }
 
 bool mail_domain_check(const char *p, size_t len)
@@ -29,6 +35,8 @@ bool mail_domain_check(const char *p, size_t len)
 			if (label == 0)
 				return false;
 			label = 0;
+		} else if (is_8bit(p[i])) {
+			label = 1; /* what it comes to as an A-label is seen when it is made one */
 		} else if (is_alnum(p[i]) || p[i] == '-' || p[i] == '_') {
 			if (++label > LABEL_MAX)
 				return false;
@@ -64,7 +72,7 @@ static size_t quoted_len(const char *p, size_t len)
 			return i + 1;
 		if (p[i] == '\\')
 			i++;
-		if (i >= len || p[i] < ' ' || p[i] > '~')
+		if (i >= len || ((p[i] < ' ' || p[i] > '~') && !is_8bit(p[i])))
 			return 0;
 	}
 	return 0;

@@ -241,6 +241,8 @@ static bool take_line(struct message_header *h, const char *line, size_t len, bo
 static void pass(struct message_header *h, const char *p, size_t len)
 {
 	h->kept += len;
+	for (size_t i = 0; h->find_8bit && !h->has_8bit && i < len; i++)
+		h->has_8bit = (unsigned char)p[i] > 127;
 	if (len)
 		h->sink(h->ctx, p, len);
 }

@@ -37,11 +37,13 @@ struct message_header {
 	struct str stamp; /* raw value of the first, folded; `failed` when longer than HEADER_VALUE_MAX */
 	struct str message_id; /* of the first, unfolded and trimmed by message_header_end() */
 	bool has_message_id;
+	bool has_8bit;      /* in what was passed on of it */
 	bool done;          /* the empty line has come */
 	uint64_t kept, cut; /* bytes passed on up to and with the empty line; bytes of stamps */
 
 	/* capture; the caller sets the two switches, at any time, and `body_max` */
 	bool capture_fields, capture_body;
+	bool find_8bit; /* `has_8bit` is wanted */
 	size_t body_max;
 	struct str fields; /* raw */
 	struct str body;

@@ -25,6 +25,8 @@ void transaction_begin(struct transaction *t, const struct policy_view *view, co
 	m->sender = pool_strndup(m->pool, mail->path.address, mail->path.address_len);
 	if (mail->body_8bitmime)
 		m->flags |= MESSAGE_BODY_8BITMIME;
+	if (mail->smtputf8)
+		m->flags |= MESSAGE_SMTPUTF8;
 }
 
 /* The domain to queue by, in normal form; the previous recipient's text when it is the same. NULL = none. */
@@ -176,6 +178,7 @@ enum reply transaction_start_data(
 	message_header_init(&t->header, t->o->stamp_header, t->own_token, to_body, t);
 	t->header.capture_fields = t->needs.fields;
 	t->header.capture_body = t->needs.body;
+	t->header.find_8bit = (t->message->flags & MESSAGE_SMTPUTF8) != 0;
 	t->header.body_max = t->needs.body_max;
 	return REPLY_NONE;
 }
@@ -328,6 +331,8 @@ struct message *transaction_take_message(struct transaction *t, struct body *tak
 	add_recipients(t);
 	if (t->scan.flags & SCAN_8BIT)
 		m->flags |= MESSAGE_8BIT;
+	if (t->header.has_8bit)
+		m->flags |= MESSAGE_UTF8_HEADER;
 	if (t->scan.flags & SCAN_DOT_LINES)
 		m->flags |= MESSAGE_DOT_LINES;
 	m->body = takes;

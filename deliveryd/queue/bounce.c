@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/utf8.h"
 #include "report/dsn.h"
 
 /*
@@ -256,6 +257,8 @@ static struct message *dsn_message(struct bounce *b, const char *to)
 	m->id = spool_new_id(q->spool);
 	m->received_wall_us = loop_wall_us(q->loop);
 	m->flags = MESSAGE_DSN;
+	if (!utf8_is_ascii(to)) /* then its header names it, too */
+		m->flags |= MESSAGE_SMTPUTF8 | MESSAGE_UTF8_HEADER;
 	m->sender = "";
 	r->address = pool_strdup(m->pool, to);
 	spec->target = pool_strdup(m->pool, NOTIFY_BINDING);

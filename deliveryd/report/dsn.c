@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/names.h"
+#include "base/utf8.h"
 
 #define DSN_LINE_MAX 900	     /* octets of one generated line; RFC 5321 4.5.3.1.6 allows 998 */
 #define DSN_HEADERS_MAX (32u << 10) /* octets of the original's header that are returned */
@@ -20,6 +21,44 @@ static void add_safe(struct str *out, const char *text, size_t max)
 {
 	for (size_t i = 0; text[i] && i < max; i++)
 		str_add_char(out, text[i] >= 32 && text[i] < 127 ? text[i] : ' ');
+}
+
+/* An address as it is, blanks for what is no text; at most max octets. */
+static void add_address(struct str *out, const char *address, size_t max)
+{
+	size_t len = strlen(address), n;
+	uint32_t code;
+
+	for (size_t i = 0; i < len && i < max; i += n) {
+		n = utf8_next(address + i, len - i, &code);
+		if (n == 0 || utf8_is_control(code)) {
+			str_add_char(out, ' ');
+			n = 1;
+		} else {
+			str_add_mem(out, address + i, n);
+		}
+	}
+}
+
+/* RFC 6533 3, utf-8-addr-xtext: the form of such an address that a 7-bit status takes. */
+static void add_final_recipient(struct str *out, const char *address)
+{
+	size_t len = strlen(address), n;
+	uint32_t code;
+
+	str_add(out, "Final-Recipient: utf-8; ");
+	for (size_t i = 0; i < len && i < 320; i += n) {
+		n = utf8_next(address + i, len - i, &code);
+		if (n == 0) {
+			n = 1;
+			code = '?';
+		}
+		if (code <= 32 || code > 126 || code == '\\' || code == '+' || code == '=')
+			str_printf(out, "\\x{%X}", (unsigned)code);
+		else
+			str_add_char(out, (char)code);
+	}
+	str_add(out, "\r\n");
 }
 
 static void add_field(struct str *out, const char *name, const char *prefix, const char *value)
@@ -37,6 +76,14 @@ static bool header_is_8bit(const struct dsn *d)
 	return false;
 }
 
+static bool recipients_are_8bit(const struct dsn *d)
+{
+	for (unsigned i = 0; i < d->n_recipients; i++)
+		if (!utf8_is_ascii(d->recipients[i].final_recipient))
+			return true;
+	return false;
+}
+
 static void print_head(const struct dsn *d, const char *boundary, struct str *out)
 {
 	char date[TIME_TEXT_SIZE], id[ID_TEXT_SIZE];
@@ -45,12 +92,12 @@ static void print_head(const struct dsn *d, const char *boundary, struct str *ou
 	str_add(out, "From: \"Mail Delivery System\" <");
 	add_safe(out, d->from, 320);
 	str_add(out, ">\r\nTo: <");
-	add_safe(out, d->original->sender, 320);
+	add_address(out, d->original->sender, 320);
 	str_add(out, ">\r\nSubject: Undelivered mail returned to sender\r\n");
 	str_printf(out, "Message-ID: <%s.dsn@", id_print(d->dsn_id, id));
 	add_safe(out, d->reporting_mta, 255);
 	str_add(out, ">\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n");
-	if (header_is_8bit(d)) /* RFC 2045 6.4: what holds an 8bit part is 8bit itself */
+	if (header_is_8bit(d) || recipients_are_8bit(d)) /* RFC 2045 6.4: what holds an 8bit part is 8bit itself */
 		str_add(out, "Content-Transfer-Encoding: 8bit\r\n");
 	str_printf(out, "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"%s\"\r\n\r\n",
 		boundary);
@@ -60,7 +107,8 @@ static void print_text(const struct dsn *d, const char *boundary, struct str *ou
 {
 	char date[TIME_TEXT_SIZE], id[ID_TEXT_SIZE];
 
-	str_printf(out, "--%s\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n", boundary);
+	str_printf(out, "--%s\r\nContent-Type: text/plain; charset=%s\r\n\r\n", boundary,
+		recipients_are_8bit(d) ? "utf-8\r\nContent-Transfer-Encoding: 8bit" : "us-ascii");
 	str_add(out, "This is the mail system at host ");
 	add_safe(out, d->reporting_mta, 255);
 	str_printf(out, ".\r\n\r\nYour message of %s (id %s)\r\ncould not be delivered to:\r\n",
@@ -69,7 +117,7 @@ static void print_text(const struct dsn *d, const char *boundary, struct str *ou
 		const struct dsn_recipient *r = &d->recipients[i];
 
 		str_add(out, "\r\n<");
-		add_safe(out, r->final_recipient, 320);
+		add_address(out, r->final_recipient, 320);
 		str_add(out, ">\r\n    ");
 		if (r->diagnostic_is_remote && r->remote_mta) {
 			str_add(out, "host ");
@@ -97,7 +145,10 @@ static void print_status(const struct dsn *d, const char *boundary, struct str *
 		str_add(out, "\r\n");
 		if (r->orcpt)
 			add_field(out, "Original-Recipient", "", r->orcpt);
-		add_field(out, "Final-Recipient", "rfc822; ", r->final_recipient);
+		if (utf8_is_ascii(r->final_recipient))
+			add_field(out, "Final-Recipient", "rfc822; ", r->final_recipient);
+		else
+			add_final_recipient(out, r->final_recipient);
 		add_field(out, "Action", "", r->action);
 		add_field(out, "Status", "", r->status);
 		if (r->diagnostic_is_remote && r->remote_mta)

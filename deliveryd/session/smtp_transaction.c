@@ -131,12 +131,12 @@ static bool refuse(struct session *s, int code, const char *enhanced, const char
 	return false;
 }
 
-/* RFC 6531 3.1, 3.6: needed if the message says so and an address or the content is not ASCII. */
+/* RFC 6531 3.1, 3.6: needed if the message says so and an address or the header is not ASCII. */
 static bool check_utf8(struct session *s, struct session_job *job)
 {
 	bool may = (job->flags & MESSAGE_SMTPUTF8) != 0;
 	bool offered = (s->offer.extensions & SMTP_EXT_SMTPUTF8) != 0;
-	bool needed = may && ((job->flags & MESSAGE_8BIT) != 0 || !smtp_address_is_ascii(job->sender));
+	bool needed = may && ((job->flags & MESSAGE_UTF8_HEADER) != 0 || !smtp_address_is_ascii(job->sender));
 	uint32_t i;
 
 	if (needed && !offered)

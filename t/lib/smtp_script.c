@@ -189,6 +189,13 @@ static char *make_text(const struct script *s, size_t *len)
 	return str_steal(&text);
 }
 
+static bool header_is_8bit(const char *text)
+{
+	const char *end = strstr(text, "\r\n\r\n");
+
+	return (message_text_flags(text, end ? (size_t)(end - text) : strlen(text)) & MESSAGE_8BIT) != 0;
+}
+
 static bool step_send(struct script *s)
 {
 	const char *to = option(s, "to"), *from = option(s, "from"), *binding = option(s, "binding");
@@ -212,6 +219,7 @@ static bool step_send(struct script *s)
 	m.recipients = recipients;
 	m.flags = (flag(s, "8bit") ? MESSAGE_8BIT | MESSAGE_BODY_8BITMIME : 0) |
 	          (flag(s, "utf8") ? MESSAGE_SMTPUTF8 : 0) |
+	          (flag(s, "utf8") && header_is_8bit(text) ? MESSAGE_UTF8_HEADER : 0) |
 	          (*text == '.' || strstr(text, "\n.") ? MESSAGE_DOT_LINES : 0);
 	for (i = 0; i < n; i++) {
 		if (world_send(s->world, &m) == 0)

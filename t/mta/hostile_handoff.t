@@ -83,7 +83,7 @@ COMMANDS = [
     ("hello", "MAIL FROM:<a@b.example> SIZE=1 SIZE=1", SYNTAX), ("hello", "MAIL FROM:<a@b.example> SIZE=1 size=2", SYNTAX),
     ("hello", "MAIL FROM:<a@b.example> BODY=7BIT BODY=7BIT", SYNTAX), ("hello", "MAIL FROM:<a@b.example> BODY=", SYNTAX),
     ("hello", "MAIL FROM:<a@b.example> BODY=BINARYMIME", SYNTAX), ("hello", "MAIL FROM:<a@b.example> BODY", SYNTAX),
-    ("hello", "MAIL FROM:<a@b.example> SMTPUTF8", PARAMETER), ("hello", "MAIL FROM:<a@b.example> RET=FULL", PARAMETER),
+    ("hello", "MAIL FROM:<a@b.example> SMTPUTF8", SENDER), ("hello", "MAIL FROM:<a@b.example> SMTPUTF8=1", SYNTAX), ("hello", "MAIL FROM:<a@b.example> RET=FULL", PARAMETER),
     ("hello", "MAIL FROM:<a@b.example> ENVID=x", PARAMETER), ("hello", "MAIL FROM:<a@b.example> AUTH=<>", PARAMETER),
     ("hello", "MAIL FROM:<a@b.example> REQUIRETLS", PARAMETER), ("hello", "MAIL FROM:<a@b.example> SIZE=1 HOLDFOR=1", PARAMETER),
     ("hello", "MAIL FROM:<a@b.example> X", PARAMETER), ("hello", "MAIL FROM:<a@b.example> =", SYNTAX),
@@ -169,7 +169,7 @@ def greetings(tap, h):
                 said = c.say(hello + " client.example").split("\n")
                 tap.equal(said[0], "250-mta1.bindpost.example", hello + ": our name")
                 tap.equal(sorted(line[4:].split(" ")[0] for line in said[1:]), sorted(
-                    ["PIPELINING", "SIZE", "8BITMIME", "ENHANCEDSTATUSCODES", "XFORWARD"]), hello + ": what is honoured")
+                    ["PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "XFORWARD"]), hello + ": what is honoured")
                 tap.ok("SIZE 52428800" in "\n".join(said), hello + ": the size")
     with h.client() as c:
         tap.equal(c.say("HELO client.example"), "250 mta1.bindpost.example", "HELO: our name alone")

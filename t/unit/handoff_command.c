@@ -35,6 +35,9 @@ static void test_lines(void **state)
 	        {"MAIL\tFROM:<a@b>", REPLY_BAD_BYTES, 0, ""},
 	        {"NOOP \x7f", REPLY_BAD_BYTES, 0, ""},
 	        {"NOOP \xc3\xa9", REPLY_BAD_BYTES, 0, ""},
+	        {"FOO\xc3\xa9", REPLY_BAD_BYTES, 0, ""},
+	        {"MAIL FROM:<\xe9@b>", REPLY_BAD_BYTES, 0, ""},
+	        {"MAIL FROM:<\xc2\x85@b>", REPLY_BAD_BYTES, 0, ""}, /* a control character, too */
 	        {"NOOP\r", REPLY_BAD_BYTES, 0, ""},
 	        {"NOOP\nMAIL FROM:<a@b>", REPLY_BAD_BYTES, 0, ""},
 	        {"BDAT 10 LAST", REPLY_NOT_IMPLEMENTED, 0, ""},
@@ -186,7 +189,17 @@ static void test_mail(void **state)
 	        {"FROM:<a@b> =1", REPLY_BAD_PARAMETER, NULL, 0, false},
 	        {"FROM:<a@b> -X=1", REPLY_BAD_PARAMETER, NULL, 0, false},
 	        {"FROM:<a@b> X_Y=1", REPLY_BAD_PARAMETER, NULL, 0, false},
-	        {"FROM:<a@b> SMTPUTF8", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> SMTPUTF8", REPLY_NONE, "a@b", 0, false},
+	        {"FROM:<\xc3\xa4@\xc3\xb6.example> SIZE=1 smtputf8", REPLY_NONE, "\xc3\xa4@\xc3\xb6.example",
+	                1, false},
+	        {"FROM:<\"\xc3\xa4 b\"@b.example> SMTPUTF8", REPLY_NONE, "\"\xc3\xa4 b\"@b.example", 0,
+	                false},
+	        {"FROM:<\xc3\xa4@b.example>", REPLY_BAD_BYTES, NULL, 0, false},
+	        {"FROM:<a@\xc3\xb6.example> BODY=8BITMIME", REPLY_BAD_BYTES, NULL, 0, false},
+	        {"FROM:<a@b> SMTPUTF8 SMTPUTF8", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> SMTPUTF8=1", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> SMTPUTF8 BODY=\xc3\xa4", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> SMTPUTF8 \xc3\xa4=1", REPLY_BAD_PARAMETER, NULL, 0, false},
 	        {"FROM:<a@b> RET=HDRS", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
 	        {"FROM:<a@b> ENVID=x", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
 	        {"FROM:<a@b> AUTH=<>", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
@@ -238,6 +251,9 @@ static void test_rcpt(void **state)
 	        {"TO:<@r.example:a@b.example>", REPLY_NONE, "a@b.example", "b.example"},
 	        {"TO:<\"x@y\"@b.example>", REPLY_NONE, "\"x@y\"@b.example", "b.example"},
 	        {"TO:<a@[192.0.2.1]>", REPLY_NONE, "a@[192.0.2.1]", "[192.0.2.1]"},
+	        {"TO:<utf8\xc3\xa4@\xc3\xb6.example>", REPLY_NONE, "utf8\xc3\xa4@\xc3\xb6.example",
+	                "\xc3\xb6.example"},
+	        {"TO:<\xc3\xa4@b.example>", REPLY_BAD_BYTES, NULL, NULL},
 	        {"TO:<PostMaster>", REPLY_NONE, "PostMaster", ""},
 	        {"TO:<>", REPLY_BAD_RCPT, NULL, NULL},
 	        {"TO:<local>", REPLY_BAD_RCPT, NULL, NULL},
@@ -256,7 +272,7 @@ static void test_rcpt(void **state)
 	for (size_t i = 0; i < array_len(cases); i++) {
 		struct lmtp_command command = {LMTP_RCPT, cases[i].arg, strlen(cases[i].arg)};
 		struct mail_path path;
-		enum reply reply = lmtp_rcpt_parse(&command, &path);
+		enum reply reply = lmtp_rcpt_parse(&command, strstr(cases[i].arg, "utf8") != NULL, &path);
 
 		if (reply != cases[i].reply)
 			fail_msg("%s: reply %d", cases[i].arg, reply_code(reply));

@@ -112,10 +112,15 @@ static const struct test_case cases[] = {
         {"BDAT is not announced", INPUT(LHLO MAIL RCPT "BDAT 4 LAST\r\nNOOP\r\n"),
                 HELLO "|250 2.1.0|250 2.1.5|502 5.5.1|250 2.0.0", 0, NULL, false},
         {"bad parameters",
-                INPUT(LHLO
-                        "MAIL FROM:<a@b> SIZE=1 SIZE=2\r\nMAIL FROM:<a@b> BODY=7BIT BODY=7BIT\r\n"
-                        "MAIL FROM:<a@b> SIZE=x\r\nMAIL FROM:<a@b> RET=FULL\r\nMAIL FROM:<a@b> SMTPUTF8\r\n"),
-                HELLO "|501 5.5.4|501 5.5.4|501 5.5.4|555 5.5.4|555 5.5.4", 0, NULL, false},
+                INPUT(LHLO "MAIL FROM:<a@b> SIZE=1 SIZE=2\r\nMAIL FROM:<a@b> BODY=7BIT BODY=7BIT\r\n"
+                           "MAIL FROM:<a@b> SIZE=x\r\nMAIL FROM:<a@b> RET=FULL\r\nMAIL FROM:<a@b> "
+                           "SMTPUTF8=x\r\n"),
+                HELLO "|501 5.5.4|501 5.5.4|501 5.5.4|555 5.5.4|501 5.5.4", 0, NULL, false},
+        {"SMTPUTF8 is for its own transaction",
+                INPUT(LHLO "MAIL FROM:<\xc3\xa4@b.example> SMTPUTF8\r\nRCPT "
+                           "TO:<\xc3\xb6@\xc3\xb6.example>\r\nRSET\r\n"
+                           "MAIL FROM:<a@b.example>\r\nRCPT TO:<\xc3\xb6@b.example>\r\n"),
+                HELLO "|250 2.1.0|250 2.1.5|250 2.0.0|250 2.1.0|501 5.5.4", 0, NULL, false},
         {"bad RCPT parameters",
                 INPUT(LHLO MAIL "RCPT TO:<a@b.example> NOTIFY=NEVER\r\nRCPT TO:<a@b.example> ORCPT=x;y\r\n"),
                 HELLO "|250 2.1.0|555 5.5.4|555 5.5.4", 0, NULL, false},
@@ -235,7 +240,8 @@ static void test_announced(void **state)
 	rig_say(&rig, &client, "LHLO mx.example\r\n");
 	assert_string_equal(client.said.data,
 	        "250-mta1.example.net\r\n250-PIPELINING\r\n250-SIZE 1048576\r\n250-8BITMIME\r\n"
-	        "250-ENHANCEDSTATUSCODES\r\n250 XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\r\n");
+	        "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250 XFORWARD NAME ADDR PORT PROTO HELO IDENT "
+	        "SOURCE\r\n");
 	str_clear(&client.said);
 	rig_say(&rig, &client, "HELO mx.example\r\n");
 	assert_string_equal(client.said.data, "250 mta1.example.net\r\n");
@@ -473,6 +479,39 @@ static void test_message(void **state)
 	rig_free(&rig);
 }
 
+/* What of it needs SMTPUTF8 is remembered: an address shows it, the header is gone when it is asked for. */
+static void test_smtputf8_flags(void **state)
+{
+	static const struct {
+		const char *parameter, *text;
+		uint32_t flags;
+	} sent[] = {
+	        {"", "A: \xc3\xa4\r\n\r\nx", MESSAGE_8BIT},
+	        {" SMTPUTF8", "A: x\r\n\r\nx", MESSAGE_SMTPUTF8},
+	        {" SMTPUTF8", "A: x\r\n\r\n\xc3\xa4", MESSAGE_SMTPUTF8 | MESSAGE_8BIT},
+	        {" SMTPUTF8", "A: x\r\nB: \xc3\xa4\r\n\r\nx",
+	                MESSAGE_SMTPUTF8 | MESSAGE_8BIT | MESSAGE_UTF8_HEADER},
+	        {" SMTPUTF8", "A: \xc3\xa4", MESSAGE_SMTPUTF8 | MESSAGE_8BIT | MESSAGE_UTF8_HEADER},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < array_len(sent); i++) {
+		struct rig rig;
+		struct rig_client client;
+		char *say = mem_printf(LHLO "MAIL FROM:<a@b.example>%s\r\n" RCPT "DATA\r\n%s\r\n.\r\n",
+		        sent[i].parameter, sent[i].text);
+
+		rig_init(&rig, NULL, NULL);
+		rig_connect(&rig, &client);
+		rig_say(&rig, &client, say);
+		assert_int_equal(rig.spool.n_stored, 1);
+		assert_int_equal(rig.spool.stored[0].message->flags, sent[i].flags);
+		rig_hang_up(&rig, &client);
+		rig_free(&rig);
+		mem_free(&say);
+	}
+}
+
 /* Facts of one transaction never reach the next. */
 static void test_xforward_ends(void **state)
 {
@@ -661,6 +700,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_size_limit),
         cmocka_unit_test(test_replies_not_taken),
         cmocka_unit_test(test_message),
+        cmocka_unit_test(test_smtputf8_flags),
         cmocka_unit_test(test_xforward_ends),
         cmocka_unit_test(test_xforward_not_mixed),
         cmocka_unit_test(test_relay_hosts),

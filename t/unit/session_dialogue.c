@@ -364,7 +364,7 @@ static void test_own_refusals(void **state)
 	        {"EHLO: 250-x\\n250 SIZE 39", "a@b.test", "x@y.test", 0, "ready done:permanent", "5.3.4"},
 	        {"EHLO: 250 x", "\xc3\xa4@b.test", "x@y.test", MESSAGE_SMTPUTF8, "ready done:permanent",
 	                "5.6.7"},
-	        {"EHLO: 250 x", "a@b.test", "x@y.test", MESSAGE_SMTPUTF8 | MESSAGE_8BIT,
+	        {"EHLO: 250 x", "a@b.test", "x@y.test", MESSAGE_SMTPUTF8 | MESSAGE_8BIT | MESSAGE_UTF8_HEADER,
 	                "ready done:permanent", "5.6.7"},
 	        {"EHLO: 250 x", "a@b.test", "\xc3\xa4@y.test x@y.test", MESSAGE_SMTPUTF8,
 	                "ready want done:permanent,ok", "5.6.7"},
