@@ -90,6 +90,8 @@ struct choice {
 	uint64_t recover_us; /* shortest recovery of those that failed; 0 = none failed */
 	bool probing;        /* an address on probation has its one session under way */
 	bool source_down;
+	bool slow[FAMILIES]; /* sessions of that family open slowly: the other is asked for, down to `worst` */
+	uint16_t worst;
 	bool missing[FAMILIES]; /* the binding has no source for them: left out */
 };
 
@@ -128,11 +130,28 @@ static enum source_state source_for(struct hop_queue *hq, const struct route_add
 	return SOURCE_OK;
 }
 
+/* While a session of one family opens slowly, the other is tried; but nothing of a worse preference for that. */
+static void look_at_slow(struct hop_queue *hq, struct choice *c)
+{
+	const struct traffic *t = hq->traffic;
+	c->worst = UINT16_MAX;
+	for (const struct link *l = t->conns.next; t->n_slow && l != &t->conns; l = l->next) {
+		const struct conn *conn = container_of(l, struct conn, of_traffic);
+		if (!conn->slow)
+			continue;
+		c->slow[conn->to.addr.family == AF_INET6] = true;
+		if (c->worst == UINT16_MAX || conn->to.preference > c->worst)
+			c->worst = conn->to.preference;
+	}
+}
+
 /* Leaving limits aside */
 static bool fit_now(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
 {
 	struct queue *q = hq->q;
 	uint64_t until;
+	if (c->slow[a->addr.family == AF_INET6])
+		return false;
 	switch (source_for(hq, a, c)) {
 	case SOURCE_MISSING:
 		c->missing[a->addr.family == AF_INET6] = true;
@@ -149,7 +168,7 @@ static bool fit_now(struct hop_queue *hq, const struct route_addr *a, struct cho
 			c->recover_us = until;
 		return false;
 	case HEALTH_PROBATION:
-		if (hq->traffic->n_opening > 0) {
+		if (hq->traffic->n_opening > hq->traffic->n_slow) {
 			c->probing = true;
 			return false;
 		}
@@ -197,7 +216,8 @@ static void choose(struct hop_queue *hq, const struct limit *woken, struct choic
 	struct traffic *t = hq->traffic;
 	const struct route *r = t->route;
 	*c = (struct choice){.woken = woken};
-	for (unsigned from = 0, to; from < r->n; from = to) {
+	look_at_slow(hq, c);
+	for (unsigned from = 0, to; from < r->n && r->addrs[from].preference <= c->worst; from = to) {
 		for (to = from; to < r->n && r->addrs[to].preference == r->addrs[from].preference; to++)
 			;
 		if (choose_in(hq, &r->addrs[from], to - from, c))
@@ -417,8 +437,9 @@ static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 	struct limit *wanted[LEASES_MAX], *full;
 	struct host_limit *named[NAMED_LIMITS_MAX];
 	struct choice c;
-	if (hq->n[DELIVERY_READY] == 0 || t->n_conns - t->n_leaving >= goal(hq) ||
-	        t->n_opening >= hq->n[DELIVERY_READY] || (!t->proven && t->n_opening >= UNPROVEN_MAX))
+	uint32_t opening = t->n_opening - t->n_slow;
+	if (hq->n[DELIVERY_READY] == 0 || t->n_conns - t->n_leaving - t->n_slow >= goal(hq) ||
+	        opening >= hq->n[DELIVERY_READY] || (!t->proven && opening >= UNPROVEN_MAX))
 		return ENOUGH;
 	choose(hq, woken, &c);
 	if (!c.addr) {

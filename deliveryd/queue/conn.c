@@ -10,6 +10,8 @@
 /* How many waiting deliveries have had their attempt when a connection failed before any job, or in one. */
 #define CHARGE_CONNECT 100
 #define CHARGE_JOB 1
+/* A session that is not ready by then is slow; longer than receivers usually delay their banner. */
+#define SLOW_US (10 * SECOND_US)
 
 const char *conn_state_name(enum conn_state state)
 {
@@ -22,11 +24,24 @@ struct conn *conn_of_leases(struct leases *l)
 	return container_of(l, struct conn, leases);
 }
 
+/* A family whose packets go nowhere must not cost the mail its connect_timeout: the other one is tried as well. */
+static void opens_slowly(void *ctx)
+{
+	struct conn *c = ctx;
+	c->slow = true;
+	c->hq->traffic->n_slow++;
+	hop_queue_work(c->hq);
+}
+
 static void set_state(struct conn *c, enum conn_state to)
 {
 	struct traffic *t = c->hq->traffic;
-	if (c->state == CONN_OPENING)
+	if (c->state == CONN_OPENING) {
 		t->n_opening--;
+		t->n_slow -= c->slow;
+		c->slow = false;
+		timer_cancel(c->q->loop, &c->slow_timer);
+	}
 	link_remove(&c->idle);
 	link_remove(&c->wanting);
 	if (c->state == CONN_IDLE)
@@ -357,6 +372,8 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	link_add_tail(&hq->traffic->conns, &c->of_traffic);
 	hq->traffic->n_conns++;
 	hq->traffic->n_opening++;
+	timer_init(&c->slow_timer, opens_slowly, c);
+	timer_arm_in(q->loop, &c->slow_timer, SLOW_US);
 	q->counts.connections++;
 	b->counts.connections++;
 	binding_metrics_set(b);

@@ -103,6 +103,7 @@ void rig_local(struct rig *, const char *ip, bool present);
 struct rig_mx *rig_mx(struct rig *, const char *ip); /* made when new */
 /* A domain's MX: "10 192.0.2.201, 10 192.0.2.202, 20 2001:db8:1::1". With "ttl=0 " in front it has expired when it comes. */
 void rig_route(struct rig *, const char *next_hop, const char *addrs);
+void rig_route_all(struct rig *, const char *addrs); /* every next hop's */
 void rig_route_fails(
         struct rig *, const char *next_hop, enum outcome_class, const char *enhanced, const char *text);
 unsigned rig_routes_asked(struct rig *, const char *next_hop);

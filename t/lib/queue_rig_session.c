@@ -18,6 +18,7 @@ struct entry {
 struct router {
 	struct rig *rig;
 	struct entry *entries;
+	struct entry *all; /* NULL = each has its own */
 	struct route_query *queries;
 };
 
@@ -65,6 +66,12 @@ void rig_route_fails(struct rig *rig, const char *next_hop, enum outcome_class c
 	mem_free(&e->addrs);
 	outcome_own(
 	        &e->why, class, STATE_RESOLVE, class == OUTCOME_PERMANENT ? 550 : 451, enhanced, "%s", text);
+}
+
+void rig_route_all(struct rig *rig, const char *addrs)
+{
+	rig_route(rig, "", addrs);
+	rig->router->all = entry(rig->router, "");
 }
 
 unsigned rig_routes_asked(struct rig *rig, const char *next_hop)
@@ -125,7 +132,7 @@ struct route_query *route_start(
 	struct route_query *rq = mem_zalloc(sizeof(*rq));
 	(void)use_ipv6;
 	rq->router = r;
-	rq->entry = entry(r, hop->name);
+	rq->entry = r->all ? r->all : entry(r, hop->name);
 	rq->entry->asked++;
 	rq->done = done;
 	rq->ctx = ctx;
