@@ -4,6 +4,10 @@
  * A cursor that has to read sends a `body_read` round: cursor's loop -> spool loop (where is it; pin the segment) ->
  * disk worker -> cursor's loop -> spool loop (unpin). Only the read goes round; a cursor that is freed meanwhile is
  * taken out of it. Nothing is handed out before the record's id and checksums, or the piece's, have been compared.
+ *
+ * What is read and not yet sent is counted. Above cfg.read_max no reading begins, in the order of asking, and nobody
+ * reads ahead; but the next piece of a body that has begun to go out is read as soon as it is needed, so that those who
+ * hold memory always come to their end.
  */
 #include "config.h"
 #include <assert.h>
@@ -24,7 +28,8 @@ struct open_file {
 };
 
 struct body_read {
-	struct mail mail; /* to the spool loop, there and back */
+	struct mail mail;       /* to the spool loop, there and back */
+	struct body_read *next; /* in spool.reads */
 	struct work work;
 	struct spool *spool;
 	struct loop *loop;
@@ -34,6 +39,7 @@ struct body_read {
 	uint32_t seed, record_max;
 	int segment_fd;
 	bool pinned;
+	uint64_t expected; /* counted from its beginning until its end, for what it will bring */
 	/* what was read */
 	uint8_t *bytes; /* owns */
 	const uint8_t *body;
@@ -66,6 +72,47 @@ struct body_cursor {
 	enum { CURSOR_FIRST, CURSOR_STARTED, CURSOR_FAILED } state;
 	struct error error;
 };
+
+/* ---- memory ---- */
+
+struct buffer {
+	uint64_t n;
+	_Alignas(16) uint8_t bytes[];
+};
+
+static uint8_t *buffer_new(struct spool *s, uint64_t n)
+{
+	struct buffer *b = mem_alloc(sizeof(*b) + n);
+
+	b->n = n;
+	(void)atomic_fetch_add(&s->read_bytes, n);
+	return b->bytes;
+}
+
+static bool reads_full(const struct spool *s)
+{
+	return atomic_load(&s->read_bytes) > s->cfg.read_max;
+}
+
+/* Both sides look after they have written: one of them sees the other. */
+static void uncount(struct spool *s, uint64_t n)
+{
+	(void)atomic_fetch_sub(&s->read_bytes, n);
+	if (atomic_load(&s->reads_waiting) > 0 && !reads_full(s) && !atomic_exchange(&s->reads_posted, true))
+		loop_post(s->loop, &s->reads_mail);
+}
+
+static void buffer_free(struct spool *s, uint8_t **bytes)
+{
+	struct buffer *b;
+
+	if (*bytes == NULL)
+		return;
+	b = container_of(*bytes, struct buffer, bytes[0]);
+	*bytes = NULL;
+	uncount(s, b->n);
+	mem_free(&b);
+}
 
 /* ---- on a worker ---- */
 
@@ -100,7 +147,7 @@ static bool read_piece(struct body_read *r)
 	if (left == 0) /* asked for from the very end */
 		return true;
 	r->body_n = left < BODY_PIECE ? left : BODY_PIECE;
-	r->bytes = mem_alloc(r->body_n);
+	r->bytes = buffer_new(r->spool, r->body_n);
 	if (!read_exact(r, f->fd, r->bytes, r->body_n, at, "the body file"))
 		return false;
 	if (crc32c(0, r->bytes, r->body_n) != get_u32(f->table + r->piece * 4))
@@ -138,7 +185,7 @@ static bool read_record(struct body_read *r)
 	struct record rec;
 	struct payload_head head;
 
-	r->bytes = mem_alloc(r->at.length);
+	r->bytes = buffer_new(r->spool, r->at.length);
 	if (!read_exact(r, r->segment_fd, r->bytes, r->at.length, r->at.offset, "the message"))
 		return false;
 	if (!record_read(r->bytes, r->at.length, true, r->record_max, r->seed, &rec) || rec.id != r->id ||
@@ -153,7 +200,7 @@ static bool read_record(struct body_read *r)
 	if (!payload_get_head(rec.meta, rec.meta_len, &head) || head.file.number == 0)
 		return damaged(r, "the message");
 	r->info = head.file;
-	mem_free(&r->bytes);
+	buffer_free(r->spool, &r->bytes);
 	return true;
 }
 
@@ -209,9 +256,15 @@ static void read_unpin(struct mail *mail)
 
 static void read_done(struct mail *mail);
 
-static void read_resolve(struct mail *mail)
+static void read_start(struct body_read *r, uint64_t expected)
 {
-	struct body_read *r = container_of(mail, struct body_read, mail);
+	r->expected = expected;
+	(void)atomic_fetch_add(&r->spool->read_bytes, expected);
+	workers_do(r->spool->cfg.disk, &r->work);
+}
+
+static void read_resolve(struct body_read *r)
+{
 	struct spool *s = r->spool;
 	const struct index_entry *e = index_find(&s->index, r->id);
 	struct segment *seg = e != NULL ? segment_get(s, e->at.segment) : NULL;
@@ -229,7 +282,58 @@ static void read_resolve(struct mail *mail)
 	r->segment_fd = seg->fd;
 	r->pinned = true;
 	seg->pins++;
-	workers_do(s->cfg.disk, &r->work);
+	read_start(r, e->at.length + (index_body_file(e) != 0 ? BODY_PIECE : 0));
+}
+
+static void reads_begin(struct spool *s)
+{
+	struct body_read *r;
+
+	while ((r = s->reads) != NULL && !reads_full(s)) {
+		s->reads = r->next;
+		if (s->reads == NULL)
+			s->reads_tail = &s->reads;
+		(void)atomic_fetch_sub(&s->reads_waiting, 1);
+		if (r->id != 0)
+			read_resolve(r);
+		else
+			read_start(r, BODY_PIECE);
+	}
+}
+
+static void reads_take(struct mail *mail)
+{
+	struct spool *s = container_of(mail, struct spool, reads_mail);
+
+	atomic_store(&s->reads_posted, false);
+	reads_begin(s);
+}
+
+static void read_asked(struct mail *mail)
+{
+	struct body_read *r = container_of(mail, struct body_read, mail);
+	struct spool *s = r->spool;
+
+	*s->reads_tail = r;
+	s->reads_tail = &r->next;
+	(void)atomic_fetch_add(&s->reads_waiting, 1);
+	reads_begin(s);
+}
+
+void reads_init(struct spool *s)
+{
+	s->reads_tail = &s->reads;
+	s->reads_mail.take = reads_take;
+}
+
+void reads_free(struct spool *s)
+{
+	while (s->reads != NULL) {
+		struct body_read *r = s->reads;
+
+		s->reads = r->next;
+		mem_free(&r);
+	}
 }
 
 /* ---- on the cursor's loop ---- */
@@ -238,7 +342,8 @@ static void read_free(struct body_read *r)
 {
 	if (r->owns_file)
 		open_file_close(&r->file, r->loop);
-	mem_free(&r->bytes);
+	buffer_free(r->spool, &r->bytes);
+	uncount(r->spool, r->expected);
 	if (!r->pinned) {
 		mem_free(&r);
 		return;
@@ -267,11 +372,11 @@ static bool all_asked(const struct body_cursor *c)
 	return c->file == NULL || c->next_piece >= n_pieces(&c->file->file);
 }
 
-static void ask_ahead(struct body_cursor *c)
+static void ask_piece(struct body_cursor *c)
 {
 	struct body_read *r;
 
-	if (c->read != NULL || c->ahead != NULL || c->state == CURSOR_FAILED || all_asked(c))
+	if (c->read != NULL || c->ahead != NULL || c->state != CURSOR_STARTED || all_asked(c))
 		return;
 	r = read_new(c);
 	r->file = c->file;
@@ -279,9 +384,15 @@ static void ask_ahead(struct body_cursor *c)
 	workers_do(c->spool->cfg.disk, &r->work);
 }
 
+static void ask_ahead(struct body_cursor *c)
+{
+	if (!reads_full(c->spool))
+		ask_piece(c);
+}
+
 static void show(struct body_cursor *c, uint8_t *bytes, const uint8_t *body, uint64_t n)
 {
-	mem_free(&c->bytes);
+	buffer_free(c->spool, &c->bytes);
 	c->bytes = bytes;
 	c->shown = (struct iovec){.iov_base = (void *)(uintptr_t)body, .iov_len = n};
 	c->iov = &c->shown;
@@ -382,14 +493,12 @@ struct body_cursor *body_cursor_new(struct spool *s, struct loop *loop, uint64_t
 	}
 	r = read_new(c);
 	r->piece = from_offset / BODY_PIECE;
-	if (body != NULL) {
+	if (body != NULL)
 		r->info = body_file(body);
-		workers_do(s->cfg.disk, &r->work);
-	} else {
+	else
 		r->id = message_id;
-		r->mail.take = read_resolve;
-		loop_post(s->loop, &r->mail);
-	}
+	r->mail.take = read_asked;
+	loop_post(s->loop, &r->mail);
 	return c;
 }
 
@@ -410,6 +519,7 @@ enum body_peek body_cursor_peek(struct body_cursor *c, struct iovec *iov, unsign
 	}
 	if (c->n_iov > 0)
 		return BODY_READY;
+	ask_piece(c); /* nobody has read it ahead */
 	if (c->state == CURSOR_FAILED)
 		return BODY_FAILED;
 	return c->read == NULL && c->state == CURSOR_STARTED && all_asked(c) ? BODY_END : BODY_WAIT;
@@ -441,7 +551,7 @@ void body_cursor_free(struct body_cursor **cursor_ptr)
 	}
 	open_file_close(&c->file, c->loop);
 	body_unref(&c->body);
-	mem_free(&c->bytes);
-	mem_free(&c->ahead);
+	buffer_free(c->spool, &c->bytes);
+	buffer_free(c->spool, &c->ahead);
 	mem_free(&c);
 }

@@ -11,6 +11,7 @@
 #include "spool/start.h"
 
 #define LOCK_WAIT_S 10
+#define READ_MAX ((uint64_t)128 * 1024 * 1024)
 #define INLINE_MAX ((uint64_t)256 * 1024)
 
 static void metrics_register(struct spool *s)
@@ -39,6 +40,7 @@ static void metrics_register(struct spool *s)
 	sm->bodies = metrics_gauge(m, "bindpost_spool_memory_bytes", NULL, "Memory of message bodies.");
 	sm->uncommitted =
 	        metrics_gauge(m, "bindpost_spool_uncommitted", NULL, "Results posted and not yet durable.");
+	sm->read = metrics_gauge(m, "bindpost_spool_read_bytes", NULL, "Bytes read back and not yet sent.");
 	sm->free_space =
 	        metrics_gauge(m, "bindpost_spool_free_bytes", NULL, "Free space on the file system.");
 	sm->health = metrics_gauge(m, "bindpost_spool_health", NULL, "0 well, 1 low on space, 2 failed.");
@@ -50,6 +52,8 @@ static void limits_set(struct spool *s)
 	assert(s->cfg.segment_size >= 64 * 1024 && s->cfg.segment_size <= UINT32_MAX);
 	s->record_max = format_record_max(s->cfg.segment_size);
 	s->batch_max = format_batch_max(s->cfg.segment_size);
+	if (s->cfg.read_max == 0)
+		s->cfg.read_max = READ_MAX;
 	s->inline_max = s->cfg.inline_max != 0 ? s->cfg.inline_max : INLINE_MAX;
 	if (s->inline_max > s->record_max / 2)
 		s->inline_max = s->record_max / 2;
@@ -98,6 +102,7 @@ struct spool *spool_open(const struct spool_config *cfg, struct error *err)
 	index_init(&s->index, segment_live, s);
 	commit_init(s);
 	clean_init(s);
+	reads_init(s);
 	if (!folder_open(s, err) || !start_look(s, &s->start, err))
 		spool_close(&s);
 	return s;
@@ -131,6 +136,7 @@ static void each_second(void *ctx)
 	metric_set(s->m.pending, chunks_pending(s->chunks));
 	metric_set(s->m.bodies, chunks_bytes(s->chunks));
 	metric_set(s->m.uncommitted, spool_uncommitted(s));
+	metric_set(s->m.read, atomic_load(&s->read_bytes));
 	if (segment_oldest_needed(s) > s->oldest_stated)
 		(void)commit_statement(s);
 	stock_tend(s);
@@ -163,6 +169,7 @@ void spool_close(struct spool **spool_ptr)
 			idx_write_now(s, s->current);
 	}
 	clean_free(s);
+	reads_free(s);
 	commit_free(s);
 	start_free(&s->start);
 	index_free(&s->index);

@@ -24,6 +24,7 @@ struct spool_config {
 	uint64_t segment_size;	 /* bytes; 64 MB, tests down to 64 KB (record and inline limits scale with it) */
 	uint64_t min_free;	 /* bytes free on the file system below which mail is refused */
 	uint64_t memory;	 /* bytes of fresh bodies kept for delivery */
+	uint64_t read_max;	 /* bytes read back and not yet sent, above which no reading begins; 0 = 128 MB */
 	uint64_t inline_max;	 /* bytes; larger bodies get a file; 0 = built-in 256 KB (scaled) */
 	unsigned lock_wait_s;	 /* built-in 10 */
 	struct disk_io *io;	 /* NULL = the system's */

@@ -98,6 +98,10 @@ struct spool {
 	_Atomic uint64_t min_free, memory; /* as in cfg, until spool_set_limits() */
 	_Atomic uint64_t free_bytes;       /* as last asked */
 	_Atomic int health;
+	_Atomic uint64_t read_bytes; /* read back for cursors, and still with them */
+	_Atomic uint64_t reads_waiting;
+	_Atomic bool reads_posted;
+	struct mail reads_mail;
 
 	/* the spool loop's */
 	struct segments segments;
@@ -120,12 +124,14 @@ struct spool {
 	bool closing; /* loops may be gone: nothing is posted any more */
 	bool failed, low_space;
 	bool stuck_told;         /* logged, until something was written again */
+	struct body_read *reads, **reads_tail; /* not begun: too much is read already (cursor.c) */
 	unsigned jobs;           /* of the stock, under way */
 	struct cleaner *cleaner; /* clean.c's */
 	struct start *start;     /* until replay is done */
 	struct spool_metrics {
 		metric *batches, *bytes, *messages, *records, *syncs_us, *segments, *spares, *live, *indexed,
-		        *damaged, *copied, *refused, *pending, *bodies, *uncommitted, *free_space, *health;
+		        *damaged, *copied, *refused, *pending, *bodies, *read, *uncommitted, *free_space,
+		        *health;
 	} m;
 };
 
@@ -146,6 +152,10 @@ static inline bool where_equal(const struct where *a, const struct where *b)
 {
 	return a->segment == b->segment && a->offset == b->offset && a->length == b->length;
 }
+
+/* ---- cursor.c ---- */
+void reads_init(struct spool *);
+void reads_free(struct spool *);
 
 /* ---- stock.c ---- */
 bool stock_make(struct spool *, uint64_t name, struct error *, int *error_number); /* blocks; any thread */

@@ -97,6 +97,71 @@ static void test_newest_state_wins(void **state)
 	assert_null(l->deliveries[0].reply);
 }
 
+static void woken(void *ctx)
+{
+	++*(unsigned *)ctx;
+}
+
+/* How much of the body can be read without waiting; runs what there is to run in between. */
+static size_t read_some(struct rig *rig, struct body_cursor *c, enum body_peek *last)
+{
+	struct iovec iov[4];
+	unsigned n;
+	size_t sum = 0;
+
+	while ((*last = body_cursor_peek(c, iov, 4, &n)) == BODY_READY || *last == BODY_WAIT) {
+		if (*last == BODY_WAIT) {
+			rig_run(rig);
+			*last = body_cursor_peek(c, iov, 4, &n);
+		}
+		if (*last != BODY_READY)
+			break;
+		for (unsigned i = 0; i < n; i++) {
+			sum += iov[i].iov_len;
+			body_cursor_advance(c, iov[i].iov_len);
+		}
+	}
+	return sum;
+}
+
+/* Bodies are read back up to a mark, then in the order of asking; who has begun comes to his end. */
+static void test_what_is_read_back_is_bounded(void **state)
+{
+	struct rig *rig = &((struct fixture *)*state)->rig;
+	const struct rig_message large = {.n_deliveries = 1, .n_recipients = 1, .body = 200000};
+	uint64_t ids[4];
+	struct body_cursor *c[4];
+	enum body_peek last;
+	unsigned wakes[4] = {0};
+
+	rig->cfg.read_max = 1500;
+	reopen(rig);
+	ids[0] = rig_store(rig, &large);
+	for (unsigned i = 1; i < 4; i++)
+		ids[i] = rig_store(rig, &plain);
+	for (unsigned i = 0; i < 4; i++)
+		c[i] = body_cursor_new(rig->spool, rig->loop, ids[i], NULL, 0, woken, &wakes[i]);
+	rig_run(rig);
+	assert_int_equal(wakes[0], 1);
+	assert_int_equal(wakes[1] + wakes[2] + wakes[3], 0);
+	assert_int_equal(read_some(rig, c[0], &last), large.body);
+	assert_int_equal(last, BODY_END);
+	assert_int_equal(wakes[1] + wakes[2] + wakes[3], 0);
+	body_cursor_free(&c[2]); /* while it waits */
+	body_cursor_free(&c[0]);
+	rig_run(rig);
+	assert_int_equal(wakes[1], 1);
+	assert_int_equal(wakes[3], 1); /* two of 1000 bytes: the mark is passed by one at most */
+	assert_int_equal(read_some(rig, c[1], &last), plain.body);
+	body_cursor_free(&c[1]);
+	body_cursor_free(&c[3]);
+	c[0] = body_cursor_new(rig->spool, rig->loop, ids[1], NULL, 0, woken, &wakes[0]);
+	rig_run(rig);
+	assert_int_equal(wakes[0], 5); /* four pieces, none ahead, and this one */
+	body_cursor_free(&c[0]);
+	rig_run(rig);
+}
+
 /* Of results that do not fit, the rest goes into the next batch: what came behind them, with a message, waits too. */
 static void test_results_with_a_message_do_not_overtake(void **state)
 {
@@ -258,6 +323,7 @@ static const struct CMUnitTest tests[] = {
         TEST(test_stored_and_found_again),
         TEST(test_done_does_not_come_back),
         TEST(test_newest_state_wins),
+        TEST(test_what_is_read_back_is_bounded),
         TEST(test_results_with_a_message_do_not_overtake),
         TEST(test_deliveries_are_told_apart),
         TEST(test_settings),
