@@ -77,14 +77,14 @@ struct daemon {
 	unsigned n_servers;
 	struct reload *reload;
 	sem_t stopped; /* counts who has stopped; here, because who is too late for drain() counts all the same */
-	struct mail hup;	 /* SIGHUP's way to the control loop */
+	struct mail hup; /* SIGHUP's way to the control loop */
 	_Atomic bool hup_posted;
 };
 
 /* --- sockets ----------------------------------------------------------------------------------------------- */
 
-static bool open_list(const char *what, const struct sockspec *specs, size_t n, int *fds, unsigned *n_fds, unsigned max,
-	struct error *err)
+static bool open_list(const char *what, const struct sockspec *specs, size_t n, int *fds, unsigned *n_fds,
+        unsigned max, struct error *err)
 {
 	for (size_t i = 0; i < n; i++) {
 		int got = sockspec_listen(&specs[i], LISTEN_BACKLOG, fds + *n_fds, (int)(max - *n_fds), err);
@@ -98,14 +98,14 @@ static bool open_list(const char *what, const struct sockspec *specs, size_t n, 
 
 bool daemon_sockets_open(const struct process_options *p, struct daemon_sockets *s, struct error *err)
 {
-	return open_list("handoff.listen", p->handoff_listen.items, p->handoff_listen.n, s->handoff, &s->n_handoff,
-		       array_len(s->handoff), err) &&
-	       open_list("control.listen", p->control_listen, p->control_listen != NULL, s->control, &s->n_control,
-		       array_len(s->control), err) &&
+	return open_list("handoff.listen", p->handoff_listen.items, p->handoff_listen.n, s->handoff,
+	               &s->n_handoff, array_len(s->handoff), err) &&
+	       open_list("control.listen", p->control_listen, p->control_listen != NULL, s->control,
+	               &s->n_control, array_len(s->control), err) &&
 	       open_list("control.observe", p->control_observe, p->control_observe != NULL, s->observe,
-		       &s->n_observe, array_len(s->observe), err) &&
+	               &s->n_observe, array_len(s->observe), err) &&
 	       open_list("control.metrics", p->control_metrics, p->control_metrics != NULL, s->metrics,
-		       &s->n_metrics, array_len(s->metrics), err);
+	               &s->n_metrics, array_len(s->metrics), err);
 }
 
 static void close_all(const int *fds, unsigned *n)
@@ -153,7 +153,8 @@ static void role_stop(struct role_thread *role)
 static void make_loops(struct daemon *d, unsigned threads)
 {
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	static const char *const names[] = {"net-0", "net-1", "net-2", "net-3", "net-4", "net-5", "net-6", "net-7"};
+	static const char *const names[] = {
+	        "net-0", "net-1", "net-2", "net-3", "net-4", "net-5", "net-6", "net-7"};
 
 	d->queue_role.loop = loop_new("queue", &clock_system);
 	d->spool_role.loop = loop_new("spool", &clock_system);
@@ -164,7 +165,8 @@ static void make_loops(struct daemon *d, unsigned threads)
 	d->n_net_threads = threads == 0 && cores <= 2 ? 0 : d->n_nets;
 	for (unsigned i = 0; i < d->n_nets; i++) {
 		if (d->n_net_threads)
-			d->net_roles[i].loop = loop_new(i < array_len(names) ? names[i] : "net-n", &clock_system);
+			d->net_roles[i].loop =
+			        loop_new(i < array_len(names) ? names[i] : "net-n", &clock_system);
 		d->net_loops[i] = d->n_net_threads ? d->net_roles[i].loop : d->queue_role.loop;
 	}
 }
@@ -181,16 +183,16 @@ static void spool_failed(void *ctx, const struct error *err)
 static bool make_spool(struct daemon *d, const struct process_options *p, struct error *err)
 {
 	struct spool_config conf = {
-		.path = p->spool_path,
-		.segment_size = p->spool_segment_size,
-		.min_free = p->spool_min_free,
-		.memory = p->spool_memory,
-		.clock = &clock_system,
-		.rnd = &rnd_system,
-		.disk = d->disk,
-		.metrics = d->metrics,
-		.on_fatal = spool_failed,
-		.ctx = d,
+	        .path = p->spool_path,
+	        .segment_size = p->spool_segment_size,
+	        .min_free = p->spool_min_free,
+	        .memory = p->spool_memory,
+	        .clock = &clock_system,
+	        .rnd = &rnd_system,
+	        .disk = d->disk,
+	        .metrics = d->metrics,
+	        .on_fatal = spool_failed,
+	        .ctx = d,
 	};
 
 	d->spool = spool_open(&conf, err);
@@ -216,7 +218,7 @@ static void make_resolver(struct daemon *d, const struct process_options *p)
 	d->resolver = resolver_new(d->queue_role.loop, &rnd_system, d->metrics, servers, n);
 	d->router = router_new(d->queue_role.loop, resolver_dns(d->resolver), &rnd_system, d->metrics);
 	d->dns = (struct dns_control){
-		.loop = d->queue_role.loop, .resolver = d->resolver, .router = d->router};
+	        .loop = d->queue_role.loop, .resolver = d->resolver, .router = d->router};
 }
 
 static unsigned listener_addrs(const struct daemon_sockets *s, struct addr *out, unsigned max)
@@ -228,7 +230,7 @@ static unsigned listener_addrs(const struct daemon_sockets *s, struct addr *out,
 		socklen_t len = sizeof(ss);
 
 		if (getsockname(s->handoff[i], (struct sockaddr *)&ss, &len) == 0 &&
-			addr_from_sockaddr((struct sockaddr *)&ss, &out[n]))
+		        addr_from_sockaddr((struct sockaddr *)&ss, &out[n]))
 			n++;
 	}
 	return n;
@@ -239,13 +241,13 @@ static void set_prohibited(struct daemon *d, const struct policy *policy)
 	const struct conf *conf = policy_conf(policy);
 	const struct global_options *o = conf_global(conf);
 	struct prohibited prohibited = {
-		.rules = o->prohibited_hosts.items,
-		.n_rules = (unsigned)o->prohibited_hosts.n,
-		.skips = o->skip_hosts.items,
-		.n_skips = (unsigned)o->skip_hosts.n,
-		.own_listeners = d->listeners,
-		.n_own_listeners = d->n_listeners,
-		.local = d->local,
+	        .rules = o->prohibited_hosts.items,
+	        .n_rules = (unsigned)o->prohibited_hosts.n,
+	        .skips = o->skip_hosts.items,
+	        .n_skips = (unsigned)o->skip_hosts.n,
+	        .own_listeners = d->listeners,
+	        .n_own_listeners = d->n_listeners,
+	        .local = d->local,
 	};
 
 	prohibited.n_own_names = (unsigned)conf_own_names(conf, &prohibited.own_names);
@@ -256,12 +258,12 @@ static void set_resolver_limits(struct daemon *d, const struct policy *policy)
 {
 	const struct global_options *o = conf_global(policy_conf(policy));
 	struct resolver_limits limits = {
-		.min_ttl_s = (uint32_t)o->min_dns_ttl_s,
-		.max_ttl_s = (uint32_t)o->max_dns_ttl_s,
-		.mx_limited = o->dns_rate_limit_enabled,
-		.mx_queries = o->dns_rate_limit_mx_queries,
-		.mx_max_queue = o->dns_rate_limit_max_queue,
-		.mx_period_us = o->dns_rate_limit_period_s * SECOND_US,
+	        .min_ttl_s = (uint32_t)o->min_dns_ttl_s,
+	        .max_ttl_s = (uint32_t)o->max_dns_ttl_s,
+	        .mx_limited = o->dns_rate_limit_enabled,
+	        .mx_queries = o->dns_rate_limit_mx_queries,
+	        .mx_max_queue = o->dns_rate_limit_max_queue,
+	        .mx_period_us = o->dns_rate_limit_period_s * SECOND_US,
 	};
 
 	resolver_set_limits(d->resolver, &limits);
@@ -276,17 +278,17 @@ static void make_nets(struct daemon *d, const struct process_options *p)
 static void make_queue(struct daemon *d, struct policy *policy)
 {
 	struct queue_config conf = {
-		.loop = d->queue_role.loop,
-		.rnd = &rnd_system,
-		.spool = d->spool,
-		.router = d->router,
-		.local = d->local,
-		.events = d->events,
-		.metrics = d->metrics,
-		.nets = d->nets,
-		.n_nets = d->n_nets,
-		.handoff = &d->handoff,
-		.policy = policy,
+	        .loop = d->queue_role.loop,
+	        .rnd = &rnd_system,
+	        .spool = d->spool,
+	        .router = d->router,
+	        .local = d->local,
+	        .events = d->events,
+	        .metrics = d->metrics,
+	        .nets = d->nets,
+	        .n_nets = d->n_nets,
+	        .handoff = &d->handoff,
+	        .policy = policy,
 	};
 
 	d->queue = queue_new(&conf);
@@ -304,7 +306,7 @@ static void make_handoffs(struct daemon *d, const struct daemon_sockets *s)
 	for (unsigned i = 0; i < d->n_nets; i++)
 		d->handoffs[i] = handoff_new(&d->handoff, d->net_loops[i]);
 	d->listener = handoff_listener_new(
-		&d->handoff, d->net_loops[0], s->handoff, s->n_handoff, d->handoffs, d->net_loops, d->n_nets);
+	        &d->handoff, d->net_loops[0], s->handoff, s->n_handoff, d->handoffs, d->net_loops, d->n_nets);
 }
 
 /* --- control ------------------------------------------------------------------------------------------------- */
@@ -385,14 +387,14 @@ static void apply_policy(void *ctx, const struct policy *policy)
 static void make_reload(struct daemon *d, struct policy *takes)
 {
 	struct reload_parts parts = {
-		.config_path = d->config_path,
-		.queue_loop = d->queue_role.loop,
-		.queue = d->queue,
-		.cell = d->policy,
-		.events = d->events,
-		.prepare = prepare_policy,
-		.apply = apply_policy,
-		.ctx = d,
+	        .config_path = d->config_path,
+	        .queue_loop = d->queue_role.loop,
+	        .queue = d->queue,
+	        .cell = d->policy,
+	        .events = d->events,
+	        .prepare = prepare_policy,
+	        .apply = apply_policy,
+	        .ctx = d,
 	};
 
 	d->reload = reload_new(&parts, takes);
@@ -401,13 +403,13 @@ static void make_reload(struct daemon *d, struct policy *takes)
 static void make_control(struct daemon *d, const struct daemon_sockets *s)
 {
 	struct control_config conf = {
-		.loop = d->control_role.loop,
-		.metrics = d->metrics,
-		.queue = d->queue,
-		.dns = &d->dns,
-		.reload = reload_request,
-		.status = status_json,
-		.ctx = d,
+	        .loop = d->control_role.loop,
+	        .metrics = d->metrics,
+	        .queue = d->queue,
+	        .dns = &d->dns,
+	        .reload = reload_request,
+	        .status = status_json,
+	        .ctx = d,
 	};
 
 	d->control = control_new(&conf);
@@ -440,7 +442,8 @@ void daemon_post_reload(struct daemon *d)
 
 /* --- start ----------------------------------------------------------------------------------------------------- */
 
-static bool make_parts(struct daemon *d, struct policy *policy, const struct daemon_sockets *s, struct error *err)
+static bool make_parts(
+        struct daemon *d, struct policy *policy, const struct daemon_sockets *s, struct error *err)
 {
 	const struct process_options *p = conf_process(policy_conf(policy));
 	struct stamp_keys *keys = NULL;
@@ -470,7 +473,8 @@ static bool make_parts(struct daemon *d, struct policy *policy, const struct dae
 
 static bool start_threads(struct daemon *d, struct error *err)
 {
-	if (!role_start(&d->spool_role, err) || !role_start(&d->queue_role, err) || !role_start(&d->control_role, err))
+	if (!role_start(&d->spool_role, err) || !role_start(&d->queue_role, err) ||
+	        !role_start(&d->control_role, err))
 		return false;
 	for (unsigned i = 0; i < d->n_net_threads; i++)
 		if (!role_start(&d->net_roles[i], err))
@@ -486,7 +490,7 @@ static void post_event(struct daemon *d, enum event_type type, const char *reaso
 }
 
 struct daemon *daemon_start(const char *config_path, struct policy *policy, struct daemon_sockets *sockets,
-	void (*fatal)(void *ctx, const struct error *), void *ctx, struct error *err)
+        void (*fatal)(void *ctx, const struct error *), void *ctx, struct error *err)
 {
 	const struct process_options *p = conf_process(policy_conf(policy));
 	struct daemon *d = mem_zalloc(sizeof(*d));
@@ -500,7 +504,7 @@ struct daemon *daemon_start(const char *config_path, struct policy *policy, stru
 	d->hup.take = take_hup;
 	make_loops(d, p->delivery_threads);
 	if (!make_parts(d, policy, sockets, err) ||
-		!spool_replay(d->spool, queue_restore, queue_restore_setting, d->queue, err))
+	        !spool_replay(d->spool, queue_restore, queue_restore_setting, d->queue, err))
 		return NULL; /* the process ends: nothing was accepted, nothing is lost by not unmaking it */
 	make_reload(d, policy);
 	spool_start(d->spool, d->spool_role.loop);
@@ -543,14 +547,14 @@ static void stop_queue(void *arg)
 	struct stopping *s = arg;
 
 	queue_stop(s->daemon->queue, s->transaction_deadline_us, s->final_deadline_us, one_done,
-		&s->daemon->stopped);
+	        &s->daemon->stopped);
 }
 
 /* False when the time is over. */
 static bool wait_until(sem_t *sem, uint64_t deadline_mono_us)
 {
 	struct timespec t = {.tv_sec = (time_t)(deadline_mono_us / SECOND_US),
-		.tv_nsec = (long)(deadline_mono_us % SECOND_US) * 1000};
+	        .tv_nsec = (long)(deadline_mono_us % SECOND_US) * 1000};
 
 	while (sem_clockwait(sem, CLOCK_MONOTONIC, &t) < 0)
 		if (errno != EINTR)
@@ -563,9 +567,9 @@ static void drain(struct daemon *d)
 {
 	uint64_t now = clock_system.mono_us(&clock_system), timeout_us = d->stop_timeout_us;
 	struct stopping s = {
-		.daemon = d,
-		.transaction_deadline_us = now + TRANSACTION_GRACE_S * SECOND_US,
-		.final_deadline_us = now + timeout_us - timeout_us / 10,
+	        .daemon = d,
+	        .transaction_deadline_us = now + TRANSACTION_GRACE_S * SECOND_US,
+	        .final_deadline_us = now + timeout_us - timeout_us / 10,
 	};
 	unsigned due = d->n_nets + 1;
 

@@ -24,7 +24,7 @@ void daemon_sockets_close(struct daemon_sockets *);
 
 /* Takes the policy reference and the sockets. fatal() is called once, from any thread, when the process must end. */
 struct daemon *daemon_start(const char *config_path, struct policy *, struct daemon_sockets *,
-	void (*fatal)(void *ctx, const struct error *), void *ctx, struct error *);
+        void (*fatal)(void *ctx, const struct error *), void *ctx, struct error *);
 /* Asks for a reload from any thread (SIGHUP); the result is logged. */
 void daemon_post_reload(struct daemon *);
 /* Orderly: design 8, "Stopping". Returns when everything is durable and closed. */

@@ -31,7 +31,7 @@ static int usage(FILE *out)
 	      "  -c FILE  configuration (" DEFAULT_CONFIG ")\n"
 	      "  -t       check the configuration and exit: 0 good, 1 errors\n"
 	      "  -V       version\n",
-		out);
+	        out);
 	return 2;
 }
 
@@ -80,7 +80,8 @@ static void on_fatal(void *ctx, const struct error *err)
 	pthread_kill(fatal->main_thread, SIGUSR1);
 }
 
-static int serve(const char *config_path, struct policy *policy, struct daemon_sockets *sockets, const sigset_t *signals)
+static int serve(const char *config_path, struct policy *policy, struct daemon_sockets *sockets,
+        const sigset_t *signals)
 {
 	struct fatal fatal = {.main_thread = pthread_self()};
 	struct error err;

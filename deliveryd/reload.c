@@ -160,15 +160,16 @@ static bool run_files(struct reload *r, enum reload_step step, bool force, json_
 	struct policy *next = load(r, answer);
 	struct stamp_keys *keys = NULL;
 	bool ok = next && may_drop(r, next, force, answer) &&
-		  load_keys(conf_process(policy_conf(next)), &keys, answer);
+	          load_keys(conf_process(policy_conf(next)), &keys, answer);
 
 	if (ok && step != RELOAD_CHECK) {
 		take(r, next, keys);
 		keys = NULL;
 		if (step == RELOAD_ALL)
 			drop(r);
-		log_notice(step == RELOAD_ALL ? "configuration reloaded"
-					      : "configuration reloaded; what it no longer has stays known for now");
+		log_notice(step == RELOAD_ALL
+		                   ? "configuration reloaded"
+		                   : "configuration reloaded; what it no longer has stays known for now");
 	}
 	stamp_keys_free(&keys);
 	policy_unref(&next);
@@ -192,7 +193,7 @@ static bool run_step(struct reload *r, const char *name, bool force, json_t *ans
 	for (size_t i = 0; i < array_len(step_names); i++)
 		if (strcmp(name, step_names[i]) == 0)
 			return i == RELOAD_DROP ? run_drop(r, force, answer)
-						: run_files(r, (enum reload_step)i, force, answer);
+			                        : run_files(r, (enum reload_step)i, force, answer);
 	refuse(answer, "step is check, take, drop or all");
 	return false;
 }

@@ -21,8 +21,9 @@ struct reload_parts {
 	struct queue *queue;
 	struct policy_cell *cell;
 	struct event_log *events;
-	void (*prepare)(void *ctx, const struct policy *); /* on the control loop, right before: what reads files */
-	void (*apply)(void *ctx, const struct policy *);   /* on the queue's loop: router, resolver */
+	void (*prepare)(
+	        void *ctx, const struct policy *); /* on the control loop, right before: what reads files */
+	void (*apply)(void *ctx, const struct policy *); /* on the queue's loop: router, resolver */
 	void *ctx;
 };
 struct reload;

@@ -49,8 +49,9 @@ static void warn_restart(const json_t *changes)
 {
 	size_t i;
 	json_t *option;
-	json_array_foreach(json_object_get(changes, "restart"), i, option) log_warning(
-	        "%s: keeps its old value until bindpost-milter is restarted", json_string_value(option));
+	json_array_foreach (json_object_get(changes, "restart"), i, option)
+		log_warning("%s: keeps its old value until bindpost-milter is restarted",
+		        json_string_value(option));
 }
 
 static bool reload_locked(struct milter *m, struct errors *errors, json_t *changes)

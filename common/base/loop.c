@@ -330,7 +330,8 @@ void loop_call(struct loop *to, void (*fn)(void *arg), void *arg)
 /* A counter that only the loop's own thread writes. */
 static void add_own(_Atomic uint64_t *count, uint64_t n)
 {
-	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n, memory_order_relaxed);
+	atomic_store_explicit(
+	        count, atomic_load_explicit(count, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
 /* Newest first becomes oldest first. */

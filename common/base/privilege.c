@@ -19,7 +19,8 @@ static bool find_user(const char *user, bool named, struct passwd **pw, struct e
 	*pw = getpwnam(user);
 	if (*pw || !named)
 		return true;
-	return error_set(err, "user: there is no user \"%s\" on this machine; create it or name another", user);
+	return error_set(
+	        err, "user: there is no user \"%s\" on this machine; create it or name another", user);
 }
 
 /* Only for folders just made: one that stood before belongs to whom the operator gave it. */
@@ -98,7 +99,9 @@ bool privilege_drop(const char *user, bool named, struct error *err)
 	if (geteuid() != 0)
 		return true;
 	if (!pw) {
-		log_warning("user: there is no user \"%s\" on this machine: staying root; create it, or set \"user\"", user);
+		log_warning("user: there is no user \"%s\" on this machine: staying root; create it, or set "
+		            "\"user\"",
+		        user);
 		return true;
 	}
 	if (pw->pw_uid == 0)

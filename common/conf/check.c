@@ -11,8 +11,7 @@
 #include <unistd.h>
 #include "conf/conf_internal.h"
 
-/* --- bindpost.json
- * ------------------------------------------------------------------------------------------------- */
+/* --- bindpost.json -------------------------------------------------------------------------------------- */
 
 static struct place process_place(const struct loader *l, struct place steps[2], enum process_id id)
 {
@@ -103,9 +102,7 @@ static void check_handoff_listen(struct loader *l)
 		place_error(l->errors, &at, "no socket: name at least one");
 }
 
-/* --- global
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- global --------------------------------------------------------------------------------------------- */
 
 static struct place global_place(const struct loader *l, struct place steps[2], enum option_id id)
 {
@@ -159,9 +156,7 @@ static void check_dns_ttl(struct loader *l)
 		place_error(l->errors, &at, "is more than max_dns_ttl");
 }
 
-/* --- any scope
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- any scope ------------------------------------------------------------------------------------------ */
 
 /* The value that holds where only this scope's own chain is looked at; the scopes' `owner` is that chain. */
 static uint64_t number_in(const struct loader *l, const struct scope *s, enum option_id id)
@@ -250,20 +245,21 @@ static const char *path_in(const struct loader *l, const struct scope *s, enum o
 
 static void check_tls_pair(struct loader *l, const struct scope *s)
 {
-	bool certificate = path_in(l, s, OPT_tls_certificate) != NULL, key = path_in(l, s, OPT_tls_key) != NULL;
+	bool certificate = path_in(l, s, OPT_tls_certificate) != NULL,
+	     key = path_in(l, s, OPT_tls_key) != NULL;
 
 	if (sets_either(s, OPT_tls_certificate, OPT_tls_key) && certificate != key)
 		report_pair(l, s, ERROR_ERROR, certificate ? OPT_tls_certificate : OPT_tls_key,
-			certificate ? OPT_tls_key : OPT_tls_certificate, "is of no use without",
-			"name both, or neither");
+		        certificate ? OPT_tls_key : OPT_tls_certificate, "is of no use without",
+		        "name both, or neither");
 }
 
 static void check_tls_verify(struct loader *l, const struct scope *s)
 {
 	if (sets_either(s, OPT_tls, OPT_tls_verify) && number_in(l, s, OPT_tls) == TLS_NO &&
-		number_in(l, s, OPT_tls_verify) != TLS_VERIFY_NO)
+	        number_in(l, s, OPT_tls_verify) != TLS_VERIFY_NO)
 		report_pair(l, s, ERROR_WARNING, OPT_tls_verify, OPT_tls, "has no effect with",
-			"without TLS there is no certificate");
+		        "without TLS there is no certificate");
 }
 
 /* A warning: who checks may not be who will read it */
@@ -273,7 +269,7 @@ static void check_tls_file(struct loader *l, const struct scope *s, enum option_
 
 	if (v && v->v.s && access(v->v.s, R_OK) != 0)
 		errors_add(l->errors, ERROR_WARNING, "%s: %s: %s: %s; mail that needs it will wait",
-			scope_where(l->conf, s), option_rows[id].name, v->v.s, strerror(errno));
+		        scope_where(l->conf, s), option_rows[id].name, v->v.s, strerror(errno));
 }
 
 static void check_scope(void *ctx, const struct scope *s)

@@ -51,7 +51,8 @@ struct conf {
 	struct global_options globals;
 	const char **own_names; /* in the pool */
 	size_t n_own_names;
-	struct conf *started; /* shares; whose values of options that need a restart are used here; NULL = own */
+	struct conf
+	        *started; /* shares; whose values of options that need a restart are used here; NULL = own */
 
 	union value builtin[OPT_COUNT];
 	struct scope global;
@@ -63,8 +64,7 @@ struct conf {
 	struct strmap group_names, binding_names;
 };
 
-/* --- load
- * ------------------------------------------------------------------------------------------------------- */
+/* --- load ----------------------------------------------------------------------------------------------- */
 
 struct loader {
 	struct conf *conf;

@@ -108,9 +108,7 @@ static bool bindings_differ(const struct binding *a, const struct binding *b)
 	       names_differ(a->hosts, b->hosts, NULL, NULL);
 }
 
-/* --- lists
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* --- lists ---------------------------------------------------------------------------------------------- */
 
 static void add_path(json_t *list, const struct scope *s, const char *option)
 {
@@ -218,7 +216,9 @@ static bool list_has(const json_t *list, const json_t *rule)
 	size_t i;
 	json_t *item;
 
-	json_array_foreach((json_t *)list, i, item) if (json_equal(item, rule)) return true;
+	json_array_foreach ((json_t *)list, i, item)
+		if (json_equal(item, rule))
+			return true;
 	return false;
 }
 
@@ -228,8 +228,7 @@ static void rules_beyond(json_t *a, json_t *b, json_t *gone, json_t *changed)
 	const char *label;
 	json_t *list;
 
-	json_object_foreach(a, label, list)
-	{
+	json_object_foreach (a, label, list) {
 		const json_t *others = json_object_get(b, label);
 		bool all = others && json_array_size(others) >= json_array_size(list);
 		size_t i;
@@ -239,7 +238,8 @@ static void rules_beyond(json_t *a, json_t *b, json_t *gone, json_t *changed)
 			json_array_append_new(gone, json_string_nocheck(label));
 			continue;
 		}
-		json_array_foreach(list, i, rule) all &= list_has(others, rule);
+		json_array_foreach (list, i, rule)
+			all &= list_has(others, rule);
 		if (!all && changed)
 			json_array_append_new(changed, json_string_nocheck(label));
 	}
@@ -250,8 +250,9 @@ static bool holds(const json_t *names, const char *name)
 	size_t i;
 	json_t *item;
 
-	json_array_foreach(
-	        (json_t *)names, i, item) if (strcmp(json_string_value(item), name) == 0) return true;
+	json_array_foreach ((json_t *)names, i, item)
+		if (strcmp(json_string_value(item), name) == 0)
+			return true;
 	return false;
 }
 
@@ -265,8 +266,9 @@ static void diff_rules(const struct conf *old, const struct conf *new, json_t *i
 	if (rules_differ(old, new)) {
 		rules_beyond(before, after, removed, changed);
 		rules_beyond(after, before, added, back);
-		json_array_foreach(back, i, item) if (!holds(changed, json_string_value(item)))
-		        json_array_append(changed, item);
+		json_array_foreach (back, i, item)
+			if (!holds(changed, json_string_value(item)))
+				json_array_append(changed, item);
 	}
 	json_object_set_new(into, "rules", json_boolean(rules_differ(old, new)));
 	json_object_set_new(into, "rules_added", added);

@@ -223,8 +223,7 @@ static bool read_object(struct item_reader *ir, const struct place *p, const jso
 
 	if (net == host)
 		return place_error(ir->r->errors, p, "one of \"net\" and \"host\" has to be there");
-	json_object_foreach((json_t *)j, key, value)
-	{
+	json_object_foreach ((json_t *)j, key, value) {
 		struct place at = {.up = p, .key = key};
 		ok &= set_key(ir, &at, key, value);
 	}

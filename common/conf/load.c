@@ -11,8 +11,7 @@
 #include "base/names.h"
 #include "conf/conf_internal.h"
 
-/* --- unknown keys
- * ------------------------------------------------------------------------------------------------- */
+/* --- unknown keys --------------------------------------------------------------------------------------- */
 
 #define NAME_COMPARED 64
 
@@ -90,8 +89,7 @@ void unknown_key(struct loader *l, const struct place *p, const char *key, const
 		place_error(l->errors, p, "unknown key");
 }
 
-/* --- bindpost.json
- * -------------------------------------------------------------------------------------------------- */
+/* --- bindpost.json -------------------------------------------------------------------------------------- */
 
 /* The names that may stand in a section (NULL: at the top), as guesses for a mistyped one */
 static size_t known_names(const char *section, const char **out)
@@ -115,8 +113,7 @@ static void load_section(struct loader *l, const struct place *p, const char *se
 	const char *names[PROC_COUNT + 1], *key;
 	json_t *value;
 
-	json_object_foreach((json_t *)j, key, value)
-	{
+	json_object_foreach ((json_t *)j, key, value) {
 		struct place at = {.up = p, .key = key};
 		int id = process_find(section, key);
 		if (strcmp(key, "comment") == 0)
@@ -159,8 +156,7 @@ static void load_process(struct loader *l, const json_t *j)
 	c->proc[PROC_hostname].s = pool_strdup(c->pool, normal);
 }
 
-/* --- policy files
- * --------------------------------------------------------------------------------------------------- */
+/* --- policy files --------------------------------------------------------------------------------------- */
 
 static void load_policy_file(struct loader *l, const char *path, const char *name)
 {
@@ -253,8 +249,7 @@ static void load_policies(struct loader *l)
 	}
 }
 
-/* --- all together
- * ----------------------------------------------------------------------------------------------------- */
+/* --- all together --------------------------------------------------------------------------------------- */
 
 static void load_builtin(struct conf *c)
 {

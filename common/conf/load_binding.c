@@ -19,8 +19,7 @@ static bool set_once(struct loader *l, const struct conf_file **file, const stru
 	return true;
 }
 
-/* --- match_domain
- * ---------------------------------------------------------------------------------------------------- */
+/* --- match_domain --------------------------------------------------------------------------------------- */
 
 static void add_match(struct binding *b, const char *domain)
 {
@@ -166,8 +165,7 @@ bool load_binding_key(
 	return true;
 }
 
-/* --- addresses
- * -------------------------------------------------------------------------------------------------------- */
+/* --- addresses ------------------------------------------------------------------------------------------ */
 
 /* A place for errors about a binding (or group) as a whole; `steps` has room for four links. */
 static const struct place *binding_place(struct loader *l, const struct binding *b, struct place steps[5])
@@ -271,9 +269,7 @@ static void warn_shared_addresses(struct loader *l)
 	pool_free(&pool);
 }
 
-/* --- members
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- members -------------------------------------------------------------------------------------------- */
 
 static void fill_members(struct loader *l)
 {

@@ -51,9 +51,7 @@ static bool expect_object(struct loader *l, const struct place *p, const json_t 
 	return place_error(l->errors, p, "not an object: write { ... }");
 }
 
-/* --- options
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- options -------------------------------------------------------------------------------------------- */
 
 static void load_option(
         struct loader *l, struct scope *s, const struct place *p, unsigned id, const json_t *j)
@@ -101,16 +99,14 @@ static void load_plain_scope(struct loader *l, struct scope *s, const struct pla
 	if (!expect_object(l, p, j))
 		return;
 	declare(s, p);
-	json_object_foreach((json_t *)j, key, value)
-	{
+	json_object_foreach ((json_t *)j, key, value) {
 		struct place at = {.up = p, .key = key};
 		if (!load_scope_key(l, s, &at, key, value))
 			unknown_in(l, &at, s->kind, key);
 	}
 }
 
-/* --- domains and hosts
- * -------------------------------------------------------------------------------------------------- */
+/* --- domains and hosts ---------------------------------------------------------------------------------- */
 
 static struct scope *new_named_scope(
         struct loader *l, enum scope_kind kind, const char *name, const struct scope *owner)
@@ -157,8 +153,7 @@ static void load_names(struct loader *l, struct names **names, enum scope_kind k
 		return;
 	if (!*names)
 		*names = names_new();
-	json_object_foreach((json_t *)j, key, value)
-	{
+	json_object_foreach ((json_t *)j, key, value) {
 		struct place at = {.up = p, .key = key};
 		if (strcmp(key, "comment") == 0 && !json_is_object(value))
 			continue;
@@ -169,8 +164,7 @@ static void load_names(struct loader *l, struct names **names, enum scope_kind k
 	names_finish(*names);
 }
 
-/* --- bindings and groups
- * ------------------------------------------------------------------------------------------------- */
+/* --- bindings and groups -------------------------------------------------------------------------------- */
 
 static void load_binding(struct loader *l, struct binding *b, const struct place *p, const json_t *j)
 {
@@ -180,8 +174,7 @@ static void load_binding(struct loader *l, struct binding *b, const struct place
 	if (!expect_object(l, p, j))
 		return;
 	declare(&b->scope, p);
-	json_object_foreach((json_t *)j, key, value)
-	{
+	json_object_foreach ((json_t *)j, key, value) {
 		struct place at = {.up = p, .key = key};
 		if (load_scope_key(l, &b->scope, &at, key, value) || load_binding_key(l, b, &at, key, value))
 			continue;
@@ -224,8 +217,7 @@ static void load_bindings(struct loader *l, struct group *g, const struct place 
 
 	if (!expect_object(l, p, j))
 		return;
-	json_object_foreach((json_t *)j, key, value)
-	{
+	json_object_foreach ((json_t *)j, key, value) {
 		struct place at = {.up = p, .key = key};
 		if (strcmp(key, "comment") == 0 && !json_is_object(value))
 			continue;
@@ -243,8 +235,7 @@ static void load_group(struct loader *l, struct group *g, const struct place *p,
 	if (!expect_object(l, p, j))
 		return;
 	declare(&g->scope, p);
-	json_object_foreach((json_t *)j, key, value)
-	{
+	json_object_foreach ((json_t *)j, key, value) {
 		struct place at = {.up = p, .key = key};
 		if (load_scope_key(l, &g->scope, &at, key, value))
 			continue;
@@ -271,8 +262,7 @@ static void load_groups(struct loader *l, const struct place *p, const json_t *j
 
 	if (!expect_object(l, p, j))
 		return;
-	json_object_foreach((json_t *)j, key, value)
-	{
+	json_object_foreach ((json_t *)j, key, value) {
 		struct place at = {.up = p, .key = key};
 		struct group *g = strmap_get(&l->conf->group_names, key);
 		if (strcmp(key, "comment") == 0 && !json_is_object(value))
@@ -286,9 +276,7 @@ static void load_groups(struct loader *l, const struct place *p, const json_t *j
 	}
 }
 
-/* --- the file
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- the file ------------------------------------------------------------------------------------------- */
 
 static void load_rules(struct loader *l, const struct place *p, const json_t *j)
 {
@@ -323,8 +311,7 @@ void load_policy_json(struct loader *l, uint32_t file, const json_t *j)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach((json_t *)j, key, value)
-	{
+	json_object_foreach ((json_t *)j, key, value) {
 		struct place at = {.up = &top, .key = key};
 		if (strcmp(key, "global") == 0)
 			load_plain_scope(l, &c->global, &at, value);

@@ -38,7 +38,7 @@ struct host_rule {
 	enum host_rule_kind kind;
 	struct addr_net net;
 	const char *host;
-	uint16_t code;              /* 0 = built-in */
+	uint16_t code;               /* 0 = built-in */
 	const char *enhanced, *text; /* NULL = built-in */
 };
 struct host_rule_list {

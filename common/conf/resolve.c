@@ -259,8 +259,7 @@ unsigned conf_scope_limits(const struct conf *c, const struct conf_binding *pub,
 	return n;
 }
 
-/* --- one option, and where it comes from
- * --------------------------------------------------------------------------------- */
+/* --- one option, and where it comes from ---------------------------------------------------------------- */
 
 static void print_value(const struct option_row *row, union value v, struct conf_origin *out)
 {

@@ -97,7 +97,8 @@ static json_t *type_schema(const struct option_row *row)
 	case TYPE_HOSTRULES:
 		return one_or_list(ref("host_rule"), 0);
 	case TYPE_ROUTES:
-		return json_pack("{s:[o, {s:s}]}", "anyOf", one_or_list(pattern("^[^ ]+$"), 1), "type", "null");
+		return json_pack(
+		        "{s:[o, {s:s}]}", "anyOf", one_or_list(pattern("^[^ ]+$"), 1), "type", "null");
 	case TYPE_SOCKET:
 		if (strcmp(row->def, "null") == 0)
 			return json_pack("{s:[o, {s:s}]}", "anyOf", ref("socket"), "type", "null");
@@ -220,7 +221,8 @@ static json_t *process_schema(void)
 			json_object_set_new(sections, row->section, json_object());
 		add_option(row->section ? json_object_get(sections, row->section) : p, row);
 	}
-	json_object_foreach(sections, name, s) json_object_set_new(p, name, object(json_incref(s)));
+	json_object_foreach (sections, name, s)
+		json_object_set_new(p, name, object(json_incref(s)));
 	json_decref(sections);
 	json_t *j = object(p);
 	json_object_set_new(j, "$defs", json_object());
@@ -231,11 +233,12 @@ static json_t *process_schema(void)
 static json_t *host_rule_schema(void)
 {
 	json_t *text = json_pack("{s:s, s:i}", "type", "string", "minLength", 1);
-	json_t *o = object(json_pack("{s:O, s:O, s:{s:s, s:i, s:i}, s:o, s:O}", "net", text, "host", text, "code",
-	        "type", "integer", "minimum", 400, "maximum", 599, "enhanced",
+	json_t *o = object(json_pack("{s:O, s:O, s:{s:s, s:i, s:i}, s:o, s:O}", "net", text, "host", text,
+	        "code", "type", "integer", "minimum", 400, "maximum", 599, "enhanced",
 	        pattern("^[45]\\.[0-9]{1,3}\\.[0-9]{1,3}$"), "text", text));
 
-	json_object_set_new(o, "oneOf", json_pack("[{s:[s]}, {s:[s]}]", "required", "net", "required", "host"));
+	json_object_set_new(
+	        o, "oneOf", json_pack("[{s:[s]}, {s:[s]}]", "required", "net", "required", "host"));
 	return json_pack("{s:[o, o]}", "anyOf", text, o);
 }
 

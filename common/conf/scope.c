@@ -92,8 +92,7 @@ void scope_path(const struct scope *s, struct str *out)
 	}
 }
 
-/* --- resolution
- * -------------------------------------------------------------------------------------------------- */
+/* --- resolution ----------------------------------------------------------------------------------------- */
 
 void found_take(struct found *f, const struct scope *s)
 {
@@ -141,8 +140,7 @@ void found_take_named(struct found *f, const struct names *names, const char *na
 	pcre2_match_data_free(md);
 }
 
-/* --- names
- * ------------------------------------------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------------------------------------- */
 
 struct names *names_new(void)
 {

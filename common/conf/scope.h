@@ -79,8 +79,7 @@ void found_take(struct found *, const struct scope *);
  * wanted. */
 void found_take_named(struct found *, const struct names *, const char *name, uint64_t hash);
 
-/* --- names: the domains or hosts of a container
- * --------------------------------------------------------------- */
+/* --- names: the domains or hosts of a container --------------------------------------------------------- */
 
 struct names *names_new(void);
 void names_free(struct names **);

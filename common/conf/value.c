@@ -171,8 +171,7 @@ static bool read_word(struct value_reader *r, const struct place *p, const struc
 	return false;
 }
 
-/* --- names
- * ------------------------------------------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------------------------------------- */
 
 static bool read_domain_name(
         struct value_reader *r, const struct place *p, const json_t *j, const char *what, union value *out)
@@ -336,8 +335,7 @@ static bool read_path(struct value_reader *r, const struct place *p, const struc
 	return true;
 }
 
-/* --- all types
- * ----------------------------------------------------------------------------------------------------- */
+/* --- all types ------------------------------------------------------------------------------------------ */
 
 bool value_read(struct value_reader *r, const struct place *p, const struct option_row *row, const json_t *j,
         union value *out)

@@ -38,8 +38,7 @@ static bool is_not(struct value_reader *r, const struct place *p, const json_t *
 	return false;
 }
 
-/* --- networks
- * ------------------------------------------------------------------------------------------------------ */
+/* --- networks ------------------------------------------------------------------------------------------- */
 
 bool read_nets_or_word(struct value_reader *r, const struct place *p, const json_t *j, const char *word,
         struct net_list *out, bool *has_word)
@@ -112,8 +111,8 @@ bool read_routes(struct value_reader *r, const struct place *p, const json_t *j,
 	if (json_is_null(j))
 		return true;
 	if (it.n == 0 || it.n > ROUTES_MAX)
-		return place_error(r->errors, p,
-		        "%zu routes: write 1 to %d, or null for none", it.n, ROUTES_MAX);
+		return place_error(
+		        r->errors, p, "%zu routes: write 1 to %d, or null for none", it.n, ROUTES_MAX);
 	str_init(&text);
 	while ((item = items_next(&it, &at))) {
 		struct route_item route;
@@ -152,8 +151,7 @@ json_t *routes_json(const char *routes)
 	return a;
 }
 
-/* --- sockets
- * ------------------------------------------------------------------------------------------------------- */
+/* --- sockets -------------------------------------------------------------------------------------------- */
 
 static bool socket_read(struct value_reader *r, const struct place *p, const json_t *j, struct sockspec *out)
 {
@@ -217,8 +215,7 @@ json_t *sockets_json(const struct sockspec_list *l)
 	return a;
 }
 
-/* --- name servers
- * -------------------------------------------------------------------------------------------------- */
+/* --- name servers --------------------------------------------------------------------------------------- */
 
 #define SERVER_FORM                                                                                          \
 	"a name server: write ADDRESS, ADDRESS:PORT, [IPv6]:PORT or {\"address\": ..., \"trust_ad\": true}"
@@ -232,8 +229,7 @@ static bool server_object(
 	struct error err;
 	bool ok = true;
 
-	json_object_foreach((json_t *)j, key, value)
-	{
+	json_object_foreach ((json_t *)j, key, value) {
 		struct place at = {.up = p, .key = key};
 		if (strcmp(key, "trust_ad") == 0) {
 			out->trust_ad = json_is_true(value);
@@ -314,9 +310,7 @@ json_t *servers_json(const struct dns_server_list *l)
 	return a;
 }
 
-/* --- paths
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- paths ---------------------------------------------------------------------------------------------- */
 
 bool read_paths(struct value_reader *r, const struct place *p, const json_t *j, union value *out)
 {
@@ -346,8 +340,7 @@ json_t *paths_json(const struct path_list *l)
 	return a;
 }
 
-/* --- source addresses
- * ------------------------------------------------------------------------------------------------ */
+/* --- source addresses ----------------------------------------------------------------------------------- */
 
 static bool is_multicast(const struct addr *a)
 {

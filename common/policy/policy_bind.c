@@ -91,8 +91,7 @@ static bool compile_list(
 	bool ok = true;
 	if (json_array_size(bind) == 0)
 		return bind_error(errors, where, "bind", "the list is empty");
-	json_array_foreach(bind, i, value)
-	{
+	json_array_foreach (bind, i, value) {
 		if (!json_is_string(value))
 			ok = bind_error(
 			        errors, where, "bind", "a list holds names of bindings, or group:NAME");
@@ -108,8 +107,7 @@ static bool compile_weights(
 	const char *key;
 	json_t *value;
 	bool ok = true;
-	json_object_foreach((json_t *)bind, key, value)
-	{
+	json_object_foreach ((json_t *)bind, key, value) {
 		if (strcmp(key, "comment") == 0 && !json_is_number(value))
 			continue;
 		double weight = json_number_value(value);
@@ -140,8 +138,7 @@ static bool compile_header(
 	struct error err;
 	const char *key;
 	json_t *value;
-	json_object_foreach((json_t *)bind, key, value)
-	{
+	json_object_foreach ((json_t *)bind, key, value) {
 		if (strcmp(key, "header") != 0 && strcmp(key, "comment") != 0)
 			return bind_error(errors, where, "bind", "beside \"header\" there is nothing else");
 	}

@@ -19,8 +19,7 @@ static void check_keys(const json_t *json, const char *where, struct errors *err
 	static const char *const known[] = {"name", "when", "bind", "sticky", "priority", "comment"};
 	const char *key;
 	json_t *value;
-	json_object_foreach((json_t *)json, key, value)
-	{
+	json_object_foreach ((json_t *)json, key, value) {
 		size_t i = 0;
 		while (i < array_len(known) && strcmp(key, known[i]) != 0)
 			i++;

@@ -90,7 +90,9 @@ struct stamp_keys *stamp_keys_load(const char *path, struct error *err)
 {
 	FILE *file = fopen(path, "re");
 	if (file == NULL && errno == EACCES) {
-		error_set(err, "%s: Permission denied: the user of both daemons must be able to read it (chgrp, chmod 0640)",
+		error_set(err,
+		        "%s: Permission denied: the user of both daemons must be able to read it (chgrp, "
+		        "chmod 0640)",
 		        path);
 		return NULL;
 	}

@@ -16,7 +16,7 @@ enum cli_exit { CLI_DONE = 0, CLI_REFUSED = 1, CLI_USAGE = 2, CLI_UNREACHABLE = 
 
 struct cli {
 	const char *config_path; /* -c, or the built-in place */
-	const char *socket;	 /* --socket: where deliveryd's control socket is; NULL = from the configuration */
+	const char *socket; /* --socket: where deliveryd's control socket is; NULL = from the configuration */
 	bool json;
 	int argc; /* the command's own arguments, without its name and the global options */
 	char **argv;
@@ -40,7 +40,7 @@ bool cli_socket(struct cli *, bool milter, struct str *spec, struct error *);
 /* A list of objects as aligned columns. `more` rows of a later page use the same widths. */
 struct cli_column {
 	const char *title, *key; /* key may be NULL in the last row */
-	int width;		 /* smallest */
+	int width;               /* smallest */
 	bool number;
 };
 void cli_table_head(const struct cli_column *, size_t n);

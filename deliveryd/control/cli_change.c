@@ -13,15 +13,15 @@ struct flag {
 };
 
 static const struct flag selectors[] = {
-	{"--binding", "binding", true},
-	{"--domain", "domain", true},
-	{"--sender", "sender", true},
-	{"--recipient", "recipient", true},
-	{"--header", "header", true},
-	{"--id", "id", true},
-	{"--older-than", "older_than", true},
-	{"--all", "all", false},
-	{"--dry-run", "dry_run", false},
+        {"--binding", "binding", true},
+        {"--domain", "domain", true},
+        {"--sender", "sender", true},
+        {"--recipient", "recipient", true},
+        {"--header", "header", true},
+        {"--id", "id", true},
+        {"--older-than", "older_than", true},
+        {"--all", "all", false},
+        {"--dry-run", "dry_run", false},
 };
 #define KNOWN_SELECTORS "--binding --domain --sender --recipient --header --id --older-than --all --dry-run"
 
@@ -86,19 +86,19 @@ static json_int_t number(const json_t *answer, const char *key)
 static void print_rows(const json_t *rows)
 {
 	static const struct cli_column columns[] = {
-		{"ID", "id", 16, false},
-		{"BINDING", "binding", 12, false},
-		{"SENDER", "sender", 24, false},
-		{"RECIPIENT", "recipient", 24, false},
-		{"STATE", "state", 9, false},
-		{"TRIES", "attempt", 5, true},
-		{"LAST REPLY", "reply", 0, false},
+	        {"ID", "id", 16, false},
+	        {"BINDING", "binding", 12, false},
+	        {"SENDER", "sender", 24, false},
+	        {"RECIPIENT", "recipient", 24, false},
+	        {"STATE", "state", 9, false},
+	        {"TRIES", "attempt", 5, true},
+	        {"LAST REPLY", "reply", 0, false},
 	};
 	size_t i;
 	json_t *row;
 
 	cli_table_head(columns, array_len(columns));
-	json_array_foreach((json_t *)rows, i, row)
+	json_array_foreach ((json_t *)rows, i, row)
 		cli_table_row(columns, array_len(columns), row);
 }
 
@@ -111,7 +111,8 @@ static void print_change(const char *did, const json_t *answer)
 		if (matched)
 			print_rows(rows);
 		if (matched > (json_int_t)json_array_size(rows))
-			printf("and %" JSON_INTEGER_FORMAT " more\n", matched - (json_int_t)json_array_size(rows));
+			printf("and %" JSON_INTEGER_FORMAT " more\n",
+			        matched - (json_int_t)json_array_size(rows));
 		printf("%" JSON_INTEGER_FORMAT " would be %s\n", matched, did);
 		return;
 	}
@@ -140,7 +141,7 @@ static int change(struct cli *cli, const char *path, const char *did, const stru
 	str_init(&form);
 	for (int i = 0; i < cli->argc && code == CLI_DONE; i++)
 		if (!take_flag(cli, &i, selectors, array_len(selectors), &form) &&
-			!take_flag(cli, &i, more, n_more, &form))
+		        !take_flag(cli, &i, more, n_more, &form))
 			code = cli_usage("unexpected \"%s\"; selectors are " KNOWN_SELECTORS, cli->argv[i]);
 	if (code == CLI_DONE)
 		code = request(cli, path, &form, &answer);
@@ -180,10 +181,10 @@ int cmd_release(struct cli *cli)
 int cmd_fail(struct cli *cli)
 {
 	static const struct flag more[] = {
-		{"--code", "code", true},
-		{"--enhanced", "enhanced", true},
-		{"--text", "text", true},
-		{"--no-dsn", "no_dsn", false},
+	        {"--code", "code", true},
+	        {"--enhanced", "enhanced", true},
+	        {"--text", "text", true},
+	        {"--no-dsn", "no_dsn", false},
 	};
 
 	return change(cli, "/v1/fail", "failed", more, array_len(more));
@@ -201,9 +202,10 @@ static void print_state(const json_t *answer)
 	const char *domain = json_string_value(json_object_get(answer, "domain"));
 	const char *until = json_string_value(json_object_get(answer, "until"));
 
-	printf("%s%s%s: %s%s%s\n", json_string_value(json_object_get(answer, "binding")), domain ? " to " : "",
-		domain ? domain : "", json_string_value(json_object_get(answer, "state")), until ? " until " : "",
-		until ? until : "");
+	printf("%s%s%s: %s%s%s\n", json_string_value(json_object_get(answer, "binding")),
+	        domain ? " to " : "", domain ? domain : "",
+	        json_string_value(json_object_get(answer, "state")), until ? " until " : "",
+	        until ? until : "");
 }
 
 static int change_binding(struct cli *cli, const char *path, const struct flag *flags, size_t n)
@@ -237,9 +239,8 @@ static int change_binding(struct cli *cli, const char *path, const struct flag *
 }
 
 static const struct flag of_bindings[] = {
-	{"--domain", "domain", true},
-	{"--dry-run", "dry_run", false},
-	{"--for", "for", true}, /* suspend only: the last */
+        {"--domain", "domain", true}, {"--dry-run", "dry_run", false},
+        {"--for", "for", true}, /* suspend only: the last */
 };
 
 int cmd_suspend(struct cli *cli)

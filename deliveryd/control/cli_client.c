@@ -39,7 +39,7 @@ static bool set_target(CURL *curl, const struct sockspec *spec, const char *path
 }
 
 static CURLcode perform(const struct sockspec *spec, const char *method, const char *path, const char *form,
-	struct str *body, long *status, char *why)
+        struct str *body, long *status, char *why)
 {
 	CURL *curl = curl_easy_init();
 	CURLcode code = CURLE_FAILED_INIT;
@@ -73,7 +73,8 @@ static int judge(const struct str *body, long status, const char *spec, json_t *
 	const char *said = json_string_value(json_object_get(root, "error"));
 
 	if (!root) {
-		fprintf(stderr, "bindpost: %s answered something that is not JSON (HTTP %ld)\n", spec, status);
+		fprintf(stderr, "bindpost: %s answered something that is not JSON (HTTP %ld)\n", spec,
+		        status);
 		return CLI_UNREACHABLE;
 	}
 	*answer = root;
@@ -110,7 +111,8 @@ static void say_unreachable(const struct sockspec *spec, const char *socket_spec
 		fputs("bindpost: is that deliveryd's control socket?\n", stderr);
 }
 
-static int ask(const char *socket_spec, const char *method, const char *path, const char *form, json_t **answer)
+static int ask(
+        const char *socket_spec, const char *method, const char *path, const char *form, json_t **answer)
 {
 	char why[CURL_ERROR_SIZE] = "";
 	struct sockspec spec;
@@ -137,7 +139,8 @@ static int ask(const char *socket_spec, const char *method, const char *path, co
 	return exit_code;
 }
 
-int cli_request(struct cli *cli, const char *socket_spec, const char *method, const char *path, json_t **answer)
+int cli_request(
+        struct cli *cli, const char *socket_spec, const char *method, const char *path, json_t **answer)
 {
 	(void)cli;
 	return ask(socket_spec, method, path, NULL, answer);

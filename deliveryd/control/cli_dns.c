@@ -23,35 +23,35 @@ static void print_lookup(const json_t *answer)
 	json_t *value;
 	size_t i;
 
-	json_object_foreach((json_t *)answer, key, value)
+	json_object_foreach ((json_t *)answer, key, value)
 		if (!json_is_array(value))
 			print_plain(key, value, 0);
-	json_array_foreach(json_object_get(answer, "records"), i, value)
+	json_array_foreach (json_object_get(answer, "records"), i, value)
 		print_plain("record", value, 0);
 }
 
 static void print_stats(const json_t *answer)
 {
 	static const struct cli_column columns[] = {
-		{"SERVER", "address", 24, false},
-		{"STATE", "state", 7, false},
-		{"UNANSWERED", "unanswered", 10, true},
-		{"EDNS", "edns", 4, false},
-		{"TRUST AD", "trust_ad", 8, false},
-		{"VALIDATES", "validates", 0, false},
+	        {"SERVER", "address", 24, false},
+	        {"STATE", "state", 7, false},
+	        {"UNANSWERED", "unanswered", 10, true},
+	        {"EDNS", "edns", 4, false},
+	        {"TRUST AD", "trust_ad", 8, false},
+	        {"VALIDATES", "validates", 0, false},
 	};
 	const char *key, *inner;
 	json_t *value, *one;
 	size_t i;
 
 	cli_table_head(columns, array_len(columns));
-	json_array_foreach(json_object_get(answer, "servers"), i, value)
+	json_array_foreach (json_object_get(answer, "servers"), i, value)
 		cli_table_row(columns, array_len(columns), value);
 	putchar('\n');
-	json_object_foreach((json_t *)answer, key, value) {
+	json_object_foreach ((json_t *)answer, key, value) {
 		if (json_is_object(value)) {
 			printf("%s\n", key);
-			json_object_foreach(value, inner, one)
+			json_object_foreach (value, inner, one)
 				print_plain(inner, one, 2);
 		} else if (!json_is_array(value)) {
 			print_plain(key, value, 0);
@@ -61,7 +61,8 @@ static void print_stats(const json_t *answer)
 
 static void print_refresh(const json_t *answer)
 {
-	printf("%lld answers forgotten\n", (long long)json_integer_value(json_object_get(answer, "forgotten")));
+	printf("%lld answers forgotten\n",
+	        (long long)json_integer_value(json_object_get(answer, "forgotten")));
 }
 
 static int ask(struct cli *cli, const char *method, const char *path, void (*print)(const json_t *))
@@ -94,7 +95,7 @@ static int ask(struct cli *cli, const char *method, const char *path, void (*pri
 }
 
 static int ask_name(struct cli *cli, const char *method, const char *path, const char *type,
-	void (*print)(const json_t *))
+        void (*print)(const json_t *))
 {
 	struct str url;
 	int code;

@@ -60,8 +60,7 @@ static void print_weights(const json_t *list, const char *key)
 	size_t i;
 	json_t *item;
 
-	json_array_foreach((json_t *)list, i, item)
-	{
+	json_array_foreach ((json_t *)list, i, item) {
 		if (i)
 			fputs(", ", stdout);
 		put_key(item, key);
@@ -95,7 +94,8 @@ static void print_rule(const json_t *rule, bool of_recipient)
 	fputs("    ", stdout);
 	put_key(rule, "where");
 	putchar('\n');
-	json_array_foreach(json_object_get(rule, "tests"), i, test) print_test(test);
+	json_array_foreach (json_object_get(rule, "tests"), i, test)
+		print_test(test);
 	if (!is(rule, "matched")) {
 		puts("      does not match");
 		return;
@@ -113,7 +113,8 @@ static void print_rules(const json_t *rules, bool of_recipient)
 	size_t i;
 	json_t *rule;
 
-	json_array_foreach((json_t *)rules, i, rule) print_rule(rule, of_recipient);
+	json_array_foreach ((json_t *)rules, i, rule)
+		print_rule(rule, of_recipient);
 }
 
 static void print_match_domain(const json_t *m)
@@ -198,9 +199,9 @@ static void print_route(const json_t *r, const char *domain)
 	put_key(r, "method");
 	fputs(", port ", stdout);
 	put_key(r, "port");
-	puts(strcmp(type, "gateway") == 0  ? " unless the gateway names one"
-	     : strcmp(type, "routes") == 0 ? " unless the route names one"
-	                                   : "");
+	puts(strcmp(type, "gateway") == 0     ? " unless the gateway names one"
+	        : strcmp(type, "routes") == 0 ? " unless the route names one"
+	                                      : "");
 }
 
 static void print_limits(const json_t *l)
@@ -225,8 +226,7 @@ static void print_options(const json_t *options)
 
 	if (json_array_size(options))
 		puts("    options that differ from the built-in ones");
-	json_array_foreach((json_t *)options, i, o)
-	{
+	json_array_foreach ((json_t *)options, i, o) {
 		char *value = json_dumps(json_object_get(o, "value"), JSON_ENCODE_ANY | JSON_COMPACT);
 
 		printf("      %s = %s    ", text_of(o, "option"), value ? value : "");
@@ -276,8 +276,7 @@ static void print_live(const json_t *live)
 		print_counts(binding);
 	else
 		puts("deliveryd does not know it: it has not taken this configuration");
-	json_array_foreach(json_object_get(live, "queues"), i, row)
-	{
+	json_array_foreach (json_object_get(live, "queues"), i, row) {
 		fputs("             queue: ", stdout);
 		print_counts(row);
 	}
@@ -357,7 +356,8 @@ static void print_recipient(const json_t *r)
 		return;
 	}
 	print_group(r);
-	json_array_foreach(json_object_get(r, "bindings"), i, b) print_binding(b, text_of(r, "domain"));
+	json_array_foreach (json_object_get(r, "bindings"), i, b)
+		print_binding(b, text_of(r, "domain"));
 }
 
 void explain_text(const json_t *answer)
@@ -370,5 +370,6 @@ void explain_text(const json_t *answer)
 	print_rules(json_object_get(answer, "rules"), false);
 	print_match_domain(json_object_get(answer, "match_domain"));
 	print_decision(answer);
-	json_array_foreach(json_object_get(answer, "recipients"), i, r) print_recipient(r);
+	json_array_foreach (json_object_get(answer, "recipients"), i, r)
+		print_recipient(r);
 }

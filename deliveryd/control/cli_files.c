@@ -48,7 +48,7 @@ bool cli_socket(struct cli *cli, bool milter, struct str *spec, struct error *er
 		sockspec_print(where, spec);
 	else
 		error_set(err, "%s: %s.%s names no socket", cli->config_path, milter ? "milter" : "control",
-			milter ? "control" : "listen");
+		        milter ? "control" : "listen");
 	conf_unref(&conf);
 	errors_free(&errors);
 	return where != NULL;
@@ -59,8 +59,8 @@ static void check_json(const struct errors *errors)
 	json_t *answer = json_object(), *bad = json_array(), *warnings = json_array();
 
 	for (size_t i = 0; i < errors->n; i++)
-		json_array_append_new(
-			errors->items[i].level == ERROR_WARNING ? warnings : bad, json_string(errors->items[i].text));
+		json_array_append_new(errors->items[i].level == ERROR_WARNING ? warnings : bad,
+		        json_string(errors->items[i].text));
 	json_object_set_new(answer, "ok", json_boolean(errors->n_errors == 0));
 	json_object_set_new(answer, "errors", bad);
 	json_object_set_new(answer, "warnings", warnings);
@@ -76,7 +76,8 @@ static void check_keys(const struct policy *policy, struct errors *errors)
 	struct stamp_keys *keys;
 
 	if (path && access(path, R_OK) != 0 && errno == EACCES) {
-		errors_add(errors, ERROR_WARNING, "stamp.key_file: %s: not checked: you may not read it", path);
+		errors_add(
+		        errors, ERROR_WARNING, "stamp.key_file: %s: not checked: you may not read it", path);
 		return;
 	}
 	keys = stamp_keys_of(policy_conf(policy), errors);
@@ -104,7 +105,7 @@ int cmd_check(struct cli *cli)
 		conf_print_errors(&errors, stderr);
 	if (!cli->json && policy)
 		printf("%s: good: %zu bindings, %zu rules%s\n", path, conf_n_bindings(policy_conf(policy)),
-			conf_n_rules(policy_conf(policy)), errors.n ? " (with warnings)" : "");
+		        conf_n_rules(policy_conf(policy)), errors.n ? " (with warnings)" : "");
 	policy_unref(&policy);
 	errors_free(&errors);
 	return code;

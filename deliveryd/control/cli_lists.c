@@ -20,7 +20,8 @@ void cli_url_add(struct str *url, const char *text)
 	for (; *text; text++) {
 		unsigned char c = (unsigned char)*text;
 
-		if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || strchr("-._~", c))
+		if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+		        strchr("-._~", c))
 			str_add_char(url, (char)c);
 		else
 			str_printf(url, "%%%02X", c);
@@ -77,7 +78,8 @@ static int parse_filters(struct cli *cli, struct filters *f)
 }
 
 /* Prints {"items": [...]} of all pages, or rows. */
-static int list(struct cli *cli, const char *path, const struct cli_column *columns, size_t n_columns, struct filters *f)
+static int list(struct cli *cli, const char *path, const struct cli_column *columns, size_t n_columns,
+        struct filters *f)
 {
 	json_int_t cursor = f->cursor;
 	const char *comma = "\n";
@@ -106,8 +108,7 @@ static int list(struct cli *cli, const char *path, const struct cli_column *colu
 			fputs("{\"items\": [", stdout);
 		else if (first)
 			cli_table_head(columns, n_columns);
-		json_array_foreach(json_object_get(answer, "items"), i, row)
-		{
+		json_array_foreach (json_object_get(answer, "items"), i, row) {
 			if (f->limit == 0)
 				break;
 			if (f->limit > 0)
@@ -122,7 +123,8 @@ static int list(struct cli *cli, const char *path, const struct cli_column *colu
 		}
 		first = false;
 		next = json_object_get(answer, "next");
-		cursor = json_is_string(next) ? strtoll(json_string_value(next), NULL, 10) : json_integer_value(next);
+		cursor = json_is_string(next) ? strtoll(json_string_value(next), NULL, 10)
+		                              : json_integer_value(next);
 		json_decref(answer);
 		if (!cursor || f->limit == 0)
 			break;
@@ -139,15 +141,15 @@ static int list(struct cli *cli, const char *path, const struct cli_column *colu
 int cmd_queues(struct cli *cli)
 {
 	static const struct cli_column columns[] = {
-		{"BINDING", "binding", 12, false},
-		{"NEXT HOP", "next_hop", 24, false},
-		{"ACTIVE", "active", 7, true},
-		{"DEFERRED", "deferred", 8, true},
-		{"HELD", "held", 5, true},
-		{"CONN", "connections", 4, true},
-		{"LIMIT", "limit", 5, true},
-		{"NEXT ATTEMPT", "next_attempt", 27, false},
-		{"WAITS FOR", "reason", 0, false},
+	        {"BINDING", "binding", 12, false},
+	        {"NEXT HOP", "next_hop", 24, false},
+	        {"ACTIVE", "active", 7, true},
+	        {"DEFERRED", "deferred", 8, true},
+	        {"HELD", "held", 5, true},
+	        {"CONN", "connections", 4, true},
+	        {"LIMIT", "limit", 5, true},
+	        {"NEXT ATTEMPT", "next_attempt", 27, false},
+	        {"WAITS FOR", "reason", 0, false},
 	};
 	struct filters f;
 	int code = parse_filters(cli, &f);
@@ -158,17 +160,17 @@ int cmd_queues(struct cli *cli)
 int cmd_bindings(struct cli *cli)
 {
 	static const struct cli_column columns[] = {
-		{"BINDING", "binding", 12, false},
-		{"GROUP", "group", 10, false},
-		{"SOURCE", "source", 24, false},
-		{"ACTIVE", "active", 7, true},
-		{"DEFERRED", "deferred", 8, true},
-		{"HELD", "held", 5, true},
-		{"CONN", "connections", 4, true},
-		{"RECEIVED", "received", 8, true},
-		{"DELIVERED", "delivered", 9, true},
-		{"BOUNCED", "bounced", 7, true},
-		{"STATE", "state", 0, false},
+	        {"BINDING", "binding", 12, false},
+	        {"GROUP", "group", 10, false},
+	        {"SOURCE", "source", 24, false},
+	        {"ACTIVE", "active", 7, true},
+	        {"DEFERRED", "deferred", 8, true},
+	        {"HELD", "held", 5, true},
+	        {"CONN", "connections", 4, true},
+	        {"RECEIVED", "received", 8, true},
+	        {"DELIVERED", "delivered", 9, true},
+	        {"BOUNCED", "bounced", 7, true},
+	        {"STATE", "state", 0, false},
 	};
 	struct filters f;
 	int code;
@@ -187,17 +189,17 @@ int cmd_bindings(struct cli *cli)
 int cmd_messages(struct cli *cli)
 {
 	static const struct cli_column columns[] = {
-		{"ID", "id", 16, false},
-		{"BINDING", "binding", 12, false},
-		{"DOMAIN", "domain", 20, false},
-		{"SENDER", "sender", 24, false},
-		{"RCPTS", "recipients", 5, true},
-		{"SIZE", "size", 8, true},
-		{"STATE", "state", 9, false},
-		{"TRIES", "attempt", 5, true},
-		{"NEXT ATTEMPT", "next_attempt", 27, false},
-		{"CODE", "code", 4, true},
-		{"LAST REPLY", "reply", 0, false},
+	        {"ID", "id", 16, false},
+	        {"BINDING", "binding", 12, false},
+	        {"DOMAIN", "domain", 20, false},
+	        {"SENDER", "sender", 24, false},
+	        {"RCPTS", "recipients", 5, true},
+	        {"SIZE", "size", 8, true},
+	        {"STATE", "state", 9, false},
+	        {"TRIES", "attempt", 5, true},
+	        {"NEXT ATTEMPT", "next_attempt", 27, false},
+	        {"CODE", "code", 4, true},
+	        {"LAST REPLY", "reply", 0, false},
 	};
 	struct filters f;
 	int code = parse_filters(cli, &f);
@@ -208,13 +210,13 @@ int cmd_messages(struct cli *cli)
 int cmd_connections(struct cli *cli)
 {
 	static const struct cli_column columns[] = {
-		{"BINDING", "binding", 12, false},
-		{"SOURCE", "source", 16, false},
-		{"NEXT HOP", "next_hop", 24, false},
-		{"MX", "mx", 24, false},
-		{"PEER", "peer", 16, false},
-		{"STATE", "state", 9, false},
-		{"DELIVERED", "delivered", 9, true},
+	        {"BINDING", "binding", 12, false},
+	        {"SOURCE", "source", 16, false},
+	        {"NEXT HOP", "next_hop", 24, false},
+	        {"MX", "mx", 24, false},
+	        {"PEER", "peer", 16, false},
+	        {"STATE", "state", 9, false},
+	        {"DELIVERED", "delivered", 9, true},
 	};
 	struct filters f;
 	int code = parse_filters(cli, &f);
@@ -231,8 +233,7 @@ static void print_object(const json_t *object, int indent)
 	struct str text;
 
 	str_init(&text);
-	json_object_foreach((json_t *)object, key, value)
-	{
+	json_object_foreach ((json_t *)object, key, value) {
 		size_t i;
 		json_t *item;
 
@@ -242,8 +243,7 @@ static void print_object(const json_t *object, int indent)
 			continue;
 		}
 		if (json_is_array(value) && json_is_object(json_array_get(value, 0))) {
-			json_array_foreach(value, i, item)
-			{
+			json_array_foreach (value, i, item) {
 				printf("%*s%s %zu\n", indent, "", key, i + 1);
 				print_object(item, indent + 2);
 			}

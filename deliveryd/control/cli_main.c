@@ -16,27 +16,36 @@ static const struct command {
 	const char *name, *arguments, *text;
 	int (*run)(struct cli *);
 } commands[] = {
-	{"check", "[FILE]", "check the configuration; says every error with file, path and remedy", cmd_check},
-	{"config", "eval OPTION [--binding B] [--domain D]", "an option's value and where it comes from", cmd_config},
-	{"explain", "--from A [--to B]... [--client IP] [--header 'N: V']... [--message FILE] [--live]",
-		"which binding a message gets and why; with what source, route, limits", cmd_explain},
-	{"stamp", "--new-key [FILE]", "prints a new key for stamp.key_file, or puts it first in FILE", cmd_stamp},
-	{"summary", "", "totals: queues, connections, spool, rates", cmd_summary},
-	{"bindings", "[NAME]", "bindings with their addresses, queues, connections", cmd_bindings},
-	{"queues", "[--binding B] [--domain D] [--limit N] [--cursor C]", "queues: binding, next hop, counts, limits", cmd_queues},
-	{"messages", "[--binding B] [--domain D] [--limit N] [--cursor C]", "messages in the queues", cmd_messages},
-	{"message", "ID", "one message: envelope, deliveries, last replies", cmd_message},
-	{"connections", "[--binding B] [--limit N] [--cursor C]", "outgoing connections", cmd_connections},
-	{"suspend", "BINDING [--domain D] [--for 2h]", "take mail, but send none; BINDING may be group:NAME", cmd_suspend},
-	{"resume", "BINDING [--domain D]", "send again", cmd_resume},
-	{"flush", "SELECTOR...", "try again now", cmd_flush},
-	{"delay", "SELECTOR... --for 2h", "try again only then", cmd_delay},
-	{"hold", "SELECTOR...", "keep back until released", cmd_hold},
-	{"release", "SELECTOR...", "send what was held", cmd_release},
-	{"fail", "SELECTOR... [--code 554] [--enhanced 5.0.0] [--text T] [--no-dsn]", "give up, and tell the sender", cmd_fail},
-	{"delete", "SELECTOR...", "drop without telling anyone", cmd_delete},
-	{"dns", "refresh DOMAIN | lookup NAME TYPE | stats", "what deliveryd knows of DNS; refresh makes it ask again", cmd_dns},
-	{"reload", "[--force] [--no-milter]", "both daemons take the changed configuration, whole or not at all", cmd_reload},
+        {"check", "[FILE]", "check the configuration; says every error with file, path and remedy",
+                cmd_check},
+        {"config", "eval OPTION [--binding B] [--domain D]", "an option's value and where it comes from",
+                cmd_config},
+        {"explain", "--from A [--to B]... [--client IP] [--header 'N: V']... [--message FILE] [--live]",
+                "which binding a message gets and why; with what source, route, limits", cmd_explain},
+        {"stamp", "--new-key [FILE]", "prints a new key for stamp.key_file, or puts it first in FILE",
+                cmd_stamp},
+        {"summary", "", "totals: queues, connections, spool, rates", cmd_summary},
+        {"bindings", "[NAME]", "bindings with their addresses, queues, connections", cmd_bindings},
+        {"queues", "[--binding B] [--domain D] [--limit N] [--cursor C]",
+                "queues: binding, next hop, counts, limits", cmd_queues},
+        {"messages", "[--binding B] [--domain D] [--limit N] [--cursor C]", "messages in the queues",
+                cmd_messages},
+        {"message", "ID", "one message: envelope, deliveries, last replies", cmd_message},
+        {"connections", "[--binding B] [--limit N] [--cursor C]", "outgoing connections", cmd_connections},
+        {"suspend", "BINDING [--domain D] [--for 2h]", "take mail, but send none; BINDING may be group:NAME",
+                cmd_suspend},
+        {"resume", "BINDING [--domain D]", "send again", cmd_resume},
+        {"flush", "SELECTOR...", "try again now", cmd_flush},
+        {"delay", "SELECTOR... --for 2h", "try again only then", cmd_delay},
+        {"hold", "SELECTOR...", "keep back until released", cmd_hold},
+        {"release", "SELECTOR...", "send what was held", cmd_release},
+        {"fail", "SELECTOR... [--code 554] [--enhanced 5.0.0] [--text T] [--no-dsn]",
+                "give up, and tell the sender", cmd_fail},
+        {"delete", "SELECTOR...", "drop without telling anyone", cmd_delete},
+        {"dns", "refresh DOMAIN | lookup NAME TYPE | stats",
+                "what deliveryd knows of DNS; refresh makes it ask again", cmd_dns},
+        {"reload", "[--force] [--no-milter]",
+                "both daemons take the changed configuration, whole or not at all", cmd_reload},
 };
 
 static void print_help(FILE *out)
@@ -47,11 +56,12 @@ static void print_help(FILE *out)
 		        commands[i].arguments, commands[i].text);
 	}
 	fputs("\n  -c FILE        configuration (" DEFAULT_CONFIG ")\n"
-	      "  --socket SPEC  deliveryd's control socket, e.g. unix:/run/bindpost/control.sock (from the configuration)\n"
+	      "  --socket SPEC  deliveryd's control socket, e.g. unix:/run/bindpost/control.sock (from the "
+	      "configuration)\n"
 	      "  --json         answers as JSON, with the keys of the event log\n"
 	      "  -V             version\n\n"
 	      "exit: 0 done, 1 refused or errors found, 2 usage, 3 daemon not reachable\n",
-		out);
+	        out);
 }
 
 int cli_usage(const char *fmt, ...)

@@ -187,7 +187,7 @@ static const char *parse_filters(struct queue_ask *ask, struct evkeyvalq *query)
 }
 
 static void ask_queue(struct access *a, struct evhttp_request *req, enum queue_question question, uint64_t id,
-	struct evkeyvalq *query)
+        struct evkeyvalq *query)
 {
 	struct control *c = a->control;
 	struct pending *p = mem_zalloc(sizeof(*p));
@@ -216,7 +216,8 @@ static void ask_queue(struct access *a, struct evhttp_request *req, enum queue_q
 
 /* --- paths ------------------------------------------------------------------------------------------------- */
 
-static void get_metrics(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void get_metrics(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	struct str text;
 
@@ -228,31 +229,36 @@ static void get_metrics(struct access *a, struct evhttp_request *req, const char
 	str_free(&text);
 }
 
-static void get_summary(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void get_summary(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	(void)rest;
 	ask_queue(a, req, QUEUE_SUMMARY, 0, query);
 }
 
-static void get_queues(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void get_queues(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	(void)rest;
 	ask_queue(a, req, QUEUE_QUEUES, 0, query);
 }
 
-static void get_bindings(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void get_bindings(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	(void)rest;
 	ask_queue(a, req, QUEUE_BINDINGS, 0, query);
 }
 
-static void get_messages(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void get_messages(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	(void)rest;
 	ask_queue(a, req, QUEUE_MESSAGES, 0, query);
 }
 
-static void get_message(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void get_message(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	uint64_t id;
 
@@ -262,13 +268,15 @@ static void get_message(struct access *a, struct evhttp_request *req, const char
 		ask_queue(a, req, QUEUE_MESSAGE, id, query);
 }
 
-static void get_connections(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void get_connections(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	(void)rest;
 	ask_queue(a, req, QUEUE_CONNECTIONS, 0, query);
 }
 
-static void get_status(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void get_status(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	struct str json;
 
@@ -280,25 +288,29 @@ static void get_status(struct access *a, struct evhttp_request *req, const char 
 	str_free(&json);
 }
 
-static void get_dns_stats(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void get_dns_stats(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	(void)rest;
 	control_dns_ask(a->control->dns, req, DNS_ASK_STATS, query);
 }
 
-static void get_dns_lookup(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void get_dns_lookup(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	(void)rest;
 	control_dns_ask(a->control->dns, req, DNS_ASK_LOOKUP, query);
 }
 
-static void post_dns_refresh(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void post_dns_refresh(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	(void)rest;
 	control_dns_ask(a->control->dns, req, DNS_ASK_REFRESH, query);
 }
 
-static void post_reload(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void post_reload(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	static const char *const known[] = {"step", "force"};
 	const char *step = evhttp_find_header(query, "step");
@@ -308,22 +320,23 @@ static void post_reload(struct access *a, struct evhttp_request *req, const char
 
 	(void)rest;
 	if (!check_keys(query, known, array_len(known)) ||
-		(force && strcmp(force, "0") != 0 && strcmp(force, "1") != 0)) {
+	        (force && strcmp(force, "0") != 0 && strcmp(force, "1") != 0)) {
 		control_send_error(req, 400, "a reload takes step and force=0 or 1, each once");
 		return;
 	}
 	str_init(&json);
 	ok = a->control->conf.reload(
-		a->control->conf.ctx, step ? step : "all", force && strcmp(force, "1") == 0, &json);
+	        a->control->conf.ctx, step ? step : "all", force && strcmp(force, "1") == 0, &json);
 	control_send_json(req, ok ? 200 : 409, &json);
 	str_free(&json);
 }
 
-#define POST_CHANGE(name, kind)                                                                                                \
-	static void name(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)              \
-	{                                                                                                                      \
-		(void)rest;                                                                                                    \
-		control_change(&a->control->changes, req, kind, query);                                                        \
+#define POST_CHANGE(name, kind)                                                                              \
+	static void name(                                                                                    \
+	        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)     \
+	{                                                                                                    \
+		(void)rest;                                                                                  \
+		control_change(&a->control->changes, req, kind, query);                                      \
 	}
 POST_CHANGE(post_flush, QUEUE_FLUSH)
 POST_CHANGE(post_delay, QUEUE_DELAY)
@@ -341,26 +354,26 @@ static const struct path {
 	bool takes_rest; /* "/v1/messages/" + ID */
 	void (*answer)(struct access *, struct evhttp_request *, const char *rest, struct evkeyvalq *query);
 } paths[] = {
-	{EVHTTP_REQ_GET, CONTROL_METRICS, "/metrics", false, get_metrics},
-	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/summary", false, get_summary},
-	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/queues", false, get_queues},
-	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/bindings", false, get_bindings},
-	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages", false, get_messages},
-	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages/", true, get_message},
-	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/connections", false, get_connections},
-	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/status", false, get_status},
-	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/dns/stats", false, get_dns_stats},
-	{EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/dns/lookup", false, get_dns_lookup},
-	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/dns/refresh", false, post_dns_refresh},
-	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/reload", false, post_reload},
-	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/flush", false, post_flush},
-	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/delay", false, post_delay},
-	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/hold", false, post_hold},
-	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/release", false, post_release},
-	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/fail", false, post_fail},
-	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/delete", false, post_delete},
-	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/suspend", false, post_suspend},
-	{EVHTTP_REQ_POST, CONTROL_FULL, "/v1/resume", false, post_resume},
+        {EVHTTP_REQ_GET, CONTROL_METRICS, "/metrics", false, get_metrics},
+        {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/summary", false, get_summary},
+        {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/queues", false, get_queues},
+        {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/bindings", false, get_bindings},
+        {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages", false, get_messages},
+        {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages/", true, get_message},
+        {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/connections", false, get_connections},
+        {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/status", false, get_status},
+        {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/dns/stats", false, get_dns_stats},
+        {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/dns/lookup", false, get_dns_lookup},
+        {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/dns/refresh", false, post_dns_refresh},
+        {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/reload", false, post_reload},
+        {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/flush", false, post_flush},
+        {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/delay", false, post_delay},
+        {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/hold", false, post_hold},
+        {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/release", false, post_release},
+        {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/fail", false, post_fail},
+        {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/delete", false, post_delete},
+        {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/suspend", false, post_suspend},
+        {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/resume", false, post_resume},
 };
 
 static const struct path *find_path(const char *text, const char **rest)
@@ -381,7 +394,8 @@ static void on_request(struct evhttp_request *req, void *arg)
 {
 	struct access *a = arg;
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
-	const char *text = uri ? evhttp_uri_get_path(uri) : NULL, *query = uri ? evhttp_uri_get_query(uri) : NULL;
+	const char *text = uri ? evhttp_uri_get_path(uri) : NULL,
+	           *query = uri ? evhttp_uri_get_query(uri) : NULL;
 	struct evkeyvalq params;
 	const struct path *p;
 	const char *rest;
@@ -442,8 +456,8 @@ struct control *control_new(const struct control_config *conf)
 
 bool control_listen(struct control *c, int fd, enum control_access level)
 {
-	struct evconnlistener *l = evconnlistener_new(loop_base(c->conf.loop), NULL, NULL,
-		LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+	struct evconnlistener *l = evconnlistener_new(
+	        loop_base(c->conf.loop), NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
 
 	if (!l)
 		return false;

@@ -18,7 +18,7 @@
 
 struct changing {
 	struct queue_change change;
-	struct pool *pool; /* owns; all that `change` borrows */
+	struct pool *pool;              /* owns; all that `change` borrows */
 	struct evhttp_request *request; /* NULL once the client has gone */
 	struct changing *next, **link;
 };
@@ -31,7 +31,9 @@ struct parsing {
 };
 
 #define OF(kind) (1u << (kind))
-#define OF_MAIL (OF(QUEUE_FLUSH) | OF(QUEUE_DELAY) | OF(QUEUE_HOLD) | OF(QUEUE_RELEASE) | OF(QUEUE_FAIL) | OF(QUEUE_DELETE))
+#define OF_MAIL                                                                                              \
+	(OF(QUEUE_FLUSH) | OF(QUEUE_DELAY) | OF(QUEUE_HOLD) | OF(QUEUE_RELEASE) | OF(QUEUE_FAIL) |           \
+	        OF(QUEUE_DELETE))
 #define OF_BINDINGS (OF(QUEUE_SUSPEND) | OF(QUEUE_RESUME))
 
 static bool add_word(struct parsing *p, struct words *w, const char *text)
@@ -61,7 +63,7 @@ static bool take_domain(struct parsing *p, const char *value)
 	char domain[DOMAIN_MAX + 64];
 
 	return domain_normalize(value, strlen(value), domain, p->err) &&
-		add_word(p, &p->c->change.select.domain, domain);
+	       add_word(p, &p->c->change.select.domain, domain);
 }
 
 static bool take_address(struct parsing *p, struct words *w, const char *value)
@@ -136,7 +138,9 @@ static bool take_duration(struct parsing *p, const char *value, uint64_t *us)
 	uint64_t seconds;
 
 	if (!duration_parse(value, &seconds) || seconds == 0 || seconds > FOR_MAX_S)
-		return error_set(p->err, "\"%.40s\" is not a duration such as 90, \"20m\", \"4h\" or \"5d\", up to a year", value);
+		return error_set(p->err,
+		        "\"%.40s\" is not a duration such as 90, \"20m\", \"4h\" or \"5d\", up to a year",
+		        value);
 	*us = seconds * SECOND_US;
 	return true;
 }
@@ -184,8 +188,9 @@ static bool take_enhanced(struct parsing *p, const char *value)
 {
 	size_t a, b;
 
-	if (strncmp(value, "5.", 2) != 0 || !(a = strspn(value + 2, "0123456789")) || a > 3 || value[2 + a] != '.' ||
-		!(b = strspn(value + 3 + a, "0123456789")) || b > 3 || value[3 + a + b])
+	if (strncmp(value, "5.", 2) != 0 || !(a = strspn(value + 2, "0123456789")) || a > 3 ||
+	        value[2 + a] != '.' || !(b = strspn(value + 3 + a, "0123456789")) || b > 3 ||
+	        value[3 + a + b])
 		return error_set(p->err, "\"%.40s\" is not an enhanced status code such as 5.7.1", value);
 	p->c->change.enhanced = pool_strdup(p->c->pool, value);
 	return true;
@@ -210,20 +215,20 @@ static const struct parameter {
 	bool repeated;
 	bool (*take)(struct parsing *, const char *value);
 } parameters[] = {
-	{"binding", OF_MAIL | OF_BINDINGS, true, take_binding},
-	{"domain", OF_MAIL | OF_BINDINGS, true, take_domain},
-	{"sender", OF_MAIL, true, take_sender},
-	{"recipient", OF_MAIL, true, take_recipient},
-	{"header", OF_MAIL, true, take_header},
-	{"id", OF_MAIL, true, take_id},
-	{"older_than", OF_MAIL, false, take_older_than},
-	{"all", OF_MAIL, false, take_all},
-	{"for", OF(QUEUE_DELAY) | OF(QUEUE_SUSPEND), false, take_for},
-	{"code", OF(QUEUE_FAIL), false, take_code},
-	{"enhanced", OF(QUEUE_FAIL), false, take_enhanced},
-	{"text", OF(QUEUE_FAIL), false, take_text},
-	{"no_dsn", OF(QUEUE_FAIL), false, take_no_dsn},
-	{"dry_run", OF_MAIL | OF_BINDINGS, false, take_dry_run},
+        {"binding", OF_MAIL | OF_BINDINGS, true, take_binding},
+        {"domain", OF_MAIL | OF_BINDINGS, true, take_domain},
+        {"sender", OF_MAIL, true, take_sender},
+        {"recipient", OF_MAIL, true, take_recipient},
+        {"header", OF_MAIL, true, take_header},
+        {"id", OF_MAIL, true, take_id},
+        {"older_than", OF_MAIL, false, take_older_than},
+        {"all", OF_MAIL, false, take_all},
+        {"for", OF(QUEUE_DELAY) | OF(QUEUE_SUSPEND), false, take_for},
+        {"code", OF(QUEUE_FAIL), false, take_code},
+        {"enhanced", OF(QUEUE_FAIL), false, take_enhanced},
+        {"text", OF(QUEUE_FAIL), false, take_text},
+        {"no_dsn", OF(QUEUE_FAIL), false, take_no_dsn},
+        {"dry_run", OF_MAIL | OF_BINDINGS, false, take_dry_run},
 };
 
 static bool take_parameters(struct parsing *p, const struct evkeyvalq *from, unsigned *seen)
@@ -236,11 +241,12 @@ static bool take_parameters(struct parsing *p, const struct evkeyvalq *from, uns
 		size_t i;
 
 		for (i = 0; i < array_len(parameters) && !known; i++)
-			if (strcmp(kv->key, parameters[i].name) == 0 && parameters[i].kinds & OF(p->c->change.kind))
+			if (strcmp(kv->key, parameters[i].name) == 0 &&
+			        parameters[i].kinds & OF(p->c->change.kind))
 				known = &parameters[i];
 		if (!known)
-			return error_set(p->err, "%s takes no parameter \"%.40s\"", queue_change_name(p->c->change.kind),
-				kv->key);
+			return error_set(p->err, "%s takes no parameter \"%.40s\"",
+			        queue_change_name(p->c->change.kind), kv->key);
 		if (!known->repeated && *seen & OF(i))
 			return error_set(p->err, "%s is given twice", known->name);
 		*seen |= OF(i);
@@ -256,11 +262,13 @@ static bool check_whole(const struct queue_change *c, struct error *err)
 
 	if (OF(c->kind) & OF_BINDINGS)
 		return (s->binding.n == 1 && s->domain.n <= 1) ||
-			error_set(err, "%s takes one binding, and at most one domain", queue_change_name(c->kind));
-	if (!s->all && !s->binding.n && !s->domain.n && !s->sender.n && !s->recipient.n && !s->header.n && !s->n_id &&
-		!s->older_than_us)
-		return error_set(err, "at least one selector is needed: binding, domain, sender, recipient, header, id, "
-				      "older_than, all");
+		       error_set(err, "%s takes one binding, and at most one domain",
+		               queue_change_name(c->kind));
+	if (!s->all && !s->binding.n && !s->domain.n && !s->sender.n && !s->recipient.n && !s->header.n &&
+	        !s->n_id && !s->older_than_us)
+		return error_set(err,
+		        "at least one selector is needed: binding, domain, sender, recipient, header, id, "
+		        "older_than, all");
 	if (c->kind == QUEUE_DELAY && !c->for_us)
 		return error_set(err, "delay needs for: how long");
 	return true;
@@ -290,7 +298,8 @@ static bool take_body(struct parsing *p, struct evhttp_request *req, unsigned *s
 	return ok;
 }
 
-static bool parse(struct changing *c, struct evhttp_request *req, const struct evkeyvalq *query, struct error *err)
+static bool parse(
+        struct changing *c, struct evhttp_request *req, const struct evkeyvalq *query, struct error *err)
 {
 	struct parsing p = {.c = c, .err = err};
 	unsigned seen = 0;
@@ -341,7 +350,7 @@ static void take_answer(struct mail *mail)
 }
 
 void control_change(
-	struct changes *all, struct evhttp_request *req, enum queue_change_kind kind, struct evkeyvalq *query)
+        struct changes *all, struct evhttp_request *req, enum queue_change_kind kind, struct evkeyvalq *query)
 {
 	struct changing *c = mem_zalloc(sizeof(*c));
 	struct error err;

@@ -23,7 +23,8 @@ struct changes {
 	struct queue *queue;
 	struct changing *first;
 };
-void control_change(struct changes *, struct evhttp_request *, enum queue_change_kind, struct evkeyvalq *query);
+void control_change(
+        struct changes *, struct evhttp_request *, enum queue_change_kind, struct evkeyvalq *query);
 void control_changes_forget(struct changes *); /* their clients: the answers are still due */
 
 #endif

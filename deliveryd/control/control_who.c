@@ -29,7 +29,7 @@ void control_who(struct evhttp_request *req, struct str *who)
 	ev_uint16_t port;
 
 	if (getsockname(fd, (struct sockaddr *)&own, &own_len) == 0 && own.ss_family == AF_UNIX &&
-		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid != (uid_t)-1) {
+	        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid != (uid_t)-1) {
 		name_of(peer.uid, who);
 		return;
 	}

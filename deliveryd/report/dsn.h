@@ -12,22 +12,22 @@
 
 struct dsn_recipient {
 	const char *final_recipient; /* address */
-	const char *orcpt;	     /* NULL */
-	const char *action;	     /* "failed" */
-	const char *status;	     /* "5.1.1" */
-	const char *diagnostic;	     /* remote or own reply, raw text; printed safely */
+	const char *orcpt;           /* NULL */
+	const char *action;          /* "failed" */
+	const char *status;          /* "5.1.1" */
+	const char *diagnostic;      /* remote or own reply, raw text; printed safely */
 	bool diagnostic_is_remote;   /* "smtp;" and Remote-MTA, else "x-bindpost;" */
-	const char *remote_mta;	     /* NULL */
+	const char *remote_mta;      /* NULL */
 };
 struct dsn {
 	const struct message *original;
 	const struct dsn_recipient *recipients;
 	unsigned n_recipients;
 	const char *reporting_mta; /* hostname */
-	const char *from;	   /* mailer-daemon@hostname */
+	const char *from;          /* mailer-daemon@hostname */
 	uint64_t now_wall_us;
 	uint64_t dsn_id;
-	const char *headers;	   /* the original's header section, raw; cut by us; NULL = none */
+	const char *headers; /* the original's header section, raw; cut by us; NULL = none */
 	size_t headers_len;
 };
 /* The whole message with CRLF line ends, ready for a body_writer. */

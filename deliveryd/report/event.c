@@ -39,26 +39,26 @@ struct event_log {
 };
 
 static const char *const type_names[] = {
-	[EVENT_RECEPTION] = "reception",
-	[EVENT_DELIVERY] = "delivery",
-	[EVENT_DEFERRAL] = "deferral",
-	[EVENT_BOUNCE] = "bounce",
-	[EVENT_EXPIRATION] = "expiration",
-	[EVENT_UNCERTAIN] = "uncertain",
-	[EVENT_DSN] = "dsn",
-	[EVENT_SUSPEND] = "suspend",
-	[EVENT_RESUME] = "resume",
-	[EVENT_THROTTLE] = "throttle",
-	[EVENT_SOURCE_DOWN] = "source_down",
-	[EVENT_SOURCE_UP] = "source_up",
-	[EVENT_STALE_RULE] = "stale_rule",
-	[EVENT_BAD_STAMP] = "bad_stamp",
-	[EVENT_REBIND] = "rebind",
-	[EVENT_REROUTE] = "reroute",
-	[EVENT_ADMIN] = "admin",
-	[EVENT_RELOAD] = "reload",
-	[EVENT_START] = "start",
-	[EVENT_STOP] = "stop",
+        [EVENT_RECEPTION] = "reception",
+        [EVENT_DELIVERY] = "delivery",
+        [EVENT_DEFERRAL] = "deferral",
+        [EVENT_BOUNCE] = "bounce",
+        [EVENT_EXPIRATION] = "expiration",
+        [EVENT_UNCERTAIN] = "uncertain",
+        [EVENT_DSN] = "dsn",
+        [EVENT_SUSPEND] = "suspend",
+        [EVENT_RESUME] = "resume",
+        [EVENT_THROTTLE] = "throttle",
+        [EVENT_SOURCE_DOWN] = "source_down",
+        [EVENT_SOURCE_UP] = "source_up",
+        [EVENT_STALE_RULE] = "stale_rule",
+        [EVENT_BAD_STAMP] = "bad_stamp",
+        [EVENT_REBIND] = "rebind",
+        [EVENT_REROUTE] = "reroute",
+        [EVENT_ADMIN] = "admin",
+        [EVENT_RELOAD] = "reload",
+        [EVENT_START] = "start",
+        [EVENT_STOP] = "stop",
 };
 
 const char *event_type_name(enum event_type type)
@@ -229,9 +229,9 @@ static void *log_thread(void *arg)
 		lines = swap;
 		if (log->n_dropped) {
 			struct event e = {.type = EVENT_ADMIN,
-				.reason = "events_dropped",
-				.count = log->n_dropped,
-				.detail = "the event log could not be written fast enough"};
+			        .reason = "events_dropped",
+			        .count = log->n_dropped,
+			        .detail = "the event log could not be written fast enough"};
 
 			event_print(log, &e, &lines);
 			log->n_dropped = 0;
@@ -273,7 +273,7 @@ static bool start_thread(struct event_log *log, struct error *err)
 }
 
 struct event_log *event_log_open(
-	const char *path, struct clock *clock, struct metrics *metrics, bool threaded, struct error *err)
+        const char *path, struct clock *clock, struct metrics *metrics, bool threaded, struct error *err)
 {
 	int fd = open_file(path, err);
 	struct event_log *log;
@@ -285,10 +285,10 @@ struct event_log *event_log_open(
 	log->clock = clock;
 	log->threaded = threaded;
 	log->posted = metrics_counter(metrics, "bindpost_events_total", NULL, "Events posted.");
-	log->dropped = metrics_counter(
-		metrics, "bindpost_events_dropped_total", NULL, "Events dropped because the log's backlog was full.");
+	log->dropped = metrics_counter(metrics, "bindpost_events_dropped_total", NULL,
+	        "Events dropped because the log's backlog was full.");
 	log->failed = metrics_counter(
-		metrics, "bindpost_events_write_errors_total", NULL, "Failed writes to the event log.");
+	        metrics, "bindpost_events_write_errors_total", NULL, "Failed writes to the event log.");
 	str_init(&log->pending);
 	pthread_mutex_init(&log->lock, NULL);
 	if (!start_thread(log, err)) {

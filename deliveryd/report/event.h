@@ -14,11 +14,13 @@
 #include "base/loop.h"
 #include "base/metrics.h"
 
+/* clang-format off */
 enum event_type {
 	EVENT_RECEPTION, EVENT_DELIVERY, EVENT_DEFERRAL, EVENT_BOUNCE, EVENT_EXPIRATION, EVENT_UNCERTAIN, EVENT_DSN,
 	EVENT_SUSPEND, EVENT_RESUME, EVENT_THROTTLE, EVENT_SOURCE_DOWN, EVENT_SOURCE_UP, EVENT_STALE_RULE,
 	EVENT_BAD_STAMP, EVENT_REBIND, EVENT_REROUTE, EVENT_ADMIN, EVENT_RELOAD, EVENT_START, EVENT_STOP,
 };
+/* clang-format on */
 
 /* NULL, 0 or AF_UNSPEC = the key is left out (has_x where 0 is a value). Everything is borrowed during the call. */
 struct event {
@@ -31,28 +33,30 @@ struct event {
 	struct addr peer, source; /* peer: remote ip; source: from getsockname() */
 	const char *ehlo;
 	bool has_attempt;
-	uint32_t attempt;   /* 1 for the first */
-	const char *state;  /* resolve connect banner ehlo starttls auth xclient mail rcpt data dot */
+	uint32_t attempt;  /* 1 for the first */
+	const char *state; /* resolve connect banner ehlo starttls auth xclient mail rcpt data dot */
 	int code;
 	const char *enhanced, *reply, *class_;
 	bool has_size, has_delay;
 	uint64_t size, delay_us;
 	const char *reason;
 	bool has_count;
-	uint64_t count; /* how many, admin and dropped */
+	uint64_t count;  /* how many, admin and dropped */
 	const char *who; /* the operator: "root (uid 0)" */
 	uint64_t until_wall_us;
-	const char *tls_version, *tls_cipher, *tls_verified, *tls_sni; /* object "tls" when tls_version is set */
+	/* object "tls" when tls_version is set */
+	const char *tls_version, *tls_cipher, *tls_verified, *tls_sni;
 	bool tls_resumed;
 	const char *detail; /* free text of ours */
 };
 
 struct event_log;
 /* Opens (creates, 0640) the file for append and starts the log thread (threaded = false in tests: written at once). */
-struct event_log *event_log_open(const char *path, struct clock *, struct metrics *, bool threaded, struct error *);
+struct event_log *event_log_open(
+        const char *path, struct clock *, struct metrics *, bool threaded, struct error *);
 void event_post(struct event_log *, const struct event *);
 bool event_log_reopen(struct event_log *, const char *path, struct error *); /* SIGHUP: after logrotate */
-void event_log_close(struct event_log **);				     /* writes what is left */
+void event_log_close(struct event_log **);                                   /* writes what is left */
 /* Tests: each line is also given to fn */
 void event_log_tap(struct event_log *, void (*fn)(void *ctx, const char *line), void *ctx);
 const char *event_type_name(enum event_type);

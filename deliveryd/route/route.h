@@ -23,12 +23,12 @@
 #define ROUTE_ADDRS_MAX 500 /* hostile domains: 100 hosts of 200 addresses */
 
 struct route_addr {
-	struct addr addr;    /* with port */
+	struct addr addr; /* with port */
 	uint16_t preference;
-	const char *mx;	     /* host name as in the MX record (normal form), or the domain, or the literal */
-	const char *unix_path; /* NULL */
+	const char *mx; /* host name as in the MX record (normal form), or the domain, or the literal */
+	const char *unix_path;    /* NULL */
 	enum route_method method; /* ROUTE_METHOD_OPTION: the profile's delivery_method */
-	bool secure;	     /* the address came DNSSEC-signed; the name did if mx_secure */
+	bool secure;              /* the address came DNSSEC-signed; the name did if mx_secure */
 	bool mx_secure;
 };
 struct route {
@@ -36,8 +36,8 @@ struct route {
 	struct route_addr *addrs; /* by preference, shuffled within one; families mixed */
 	unsigned n;
 	uint64_t expires_mono_us;
-	uint32_t epoch;	     /* router_is_current() */
-	bool mx_secure;	     /* of all */
+	uint32_t epoch; /* router_is_current() */
+	bool mx_secure; /* of all */
 };
 struct route *route_ref(struct route *);
 void route_unref(struct route **);
@@ -48,22 +48,23 @@ struct next_hop {
 	enum next_hop_type type;
 	/* domain in normal form or "[literal]"; gateway: HOST, ADDR, [v6]:PORT, HOST:PORT, /path; list: routes_expand() */
 	const char *name;
-	uint16_t port;	  /* used where the name carries none */
+	uint16_t port; /* used where the name carries none */
 };
 
-struct prohibited { /* judged for what recipients' domains name; own listeners for all */
+struct prohibited {                    /* judged for what recipients' domains name; own listeners for all */
 	const struct host_rule *rules; /* prohibited_hosts */
 	unsigned n_rules;
 	const struct host_rule *skips; /* skip_hosts */
 	unsigned n_skips;
 	const char *const *own_names; /* conf_own_names() */
 	unsigned n_own_names;
-	const struct addr *own_listeners;  /* with ports; 0.0.0.0 / :: = every own address at that port */
+	const struct addr *own_listeners; /* with ports; 0.0.0.0 / :: = every own address at that port */
 	unsigned n_own_listeners;
 	const struct local_addrs *local;
 };
 
-typedef void route_done(void *ctx, struct route *takes /* NULL unless found */, const struct outcome *why /* else */);
+typedef void route_done(
+        void *ctx, struct route *takes /* NULL unless found */, const struct outcome *why /* else */);
 struct router;
 struct router *router_new(struct loop *, struct dns *, struct rnd *, struct metrics *);
 void router_set_prohibited(struct router *, const struct prohibited *); /* copied */
@@ -74,7 +75,8 @@ void router_free(struct router **);
 struct route_query;
 /* use_ipv6 false: AAAA is asked only where nothing else is there, to tell "no address" from "IPv6 only" (transient);
  * its addresses are not used. done() once, never from inside. */
-struct route_query *route_start(struct router *, const struct next_hop *, bool use_ipv6, route_done *, void *ctx);
+struct route_query *route_start(
+        struct router *, const struct next_hop *, bool use_ipv6, route_done *, void *ctx);
 void route_cancel(struct route_query **);
 
 #endif

@@ -4,6 +4,7 @@
  * What is there is used, and only what DNS positively denies of a recipient's domain is permanent.
  */
 #include "config.h"
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -338,6 +339,7 @@ static void give_up(struct route_query *q)
 	struct outcome o;
 	struct str why;
 
+	assert(q->n_parts > 0);
 	str_init(&why);
 	for (unsigned i = 0; i < q->n_parts; i++) {
 		const struct part_failure *f = &q->parts[i].failure;

@@ -109,8 +109,8 @@ struct sink_conn {
 	bool listening, in_data, quit;
 	int source;
 	size_t len;
-	char *in;	 /* IN_SIZE; commands, or the last bytes of data */
-	char tail[5];	 /* last bytes of the data so far */
+	char *in;     /* IN_SIZE; commands, or the last bytes of data */
+	char tail[5]; /* last bytes of the data so far */
 	unsigned n_tail;
 };
 
@@ -261,8 +261,9 @@ static void sink_read(struct sink *s, struct sink_conn *c)
 
 static void sink_report(const struct sink *s)
 {
-	printf("{\"messages\": %lu, \"bytes\": %lu, \"connections\": %lu, \"seconds\": %.3f, \"cpu\": %.3f, \"sources\": {",
-		s->messages, s->bytes, s->connections, s->last - s->first, cpu_s());
+	printf("{\"messages\": %lu, \"bytes\": %lu, \"connections\": %lu, \"seconds\": %.3f, \"cpu\": %.3f, "
+	       "\"sources\": {",
+	        s->messages, s->bytes, s->connections, s->last - s->first, cpu_s());
 	for (int i = 0; i < s->n_sources; i++) {
 		struct in_addr a = {.s_addr = s->source_addr[i]};
 
@@ -379,8 +380,9 @@ static void gen_next(struct gen *g, struct gen_conn *c)
 		return;
 	}
 	c->number = g->sent++;
-	len = snprintf(text, sizeof(text), "MAIL FROM:<u%lu@s%lu.example>\r\nRCPT TO:<r%lu@d%lu.bench>\r\nDATA\r\n", c->number % 1000,
-		c->number % g->bindings, c->number, c->number % g->domains);
+	len = snprintf(text, sizeof(text),
+	        "MAIL FROM:<u%lu@s%lu.example>\r\nRCPT TO:<r%lu@d%lu.bench>\r\nDATA\r\n", c->number % 1000,
+	        c->number % g->bindings, c->number, c->number % g->domains);
 	write_small(c->fd, text, (size_t)len);
 	c->state = GEN_ENVELOPE;
 	c->awaited = 3;
@@ -392,7 +394,8 @@ static void gen_body(struct gen *g, struct gen_conn *c)
 
 	if (g->stamp)
 		snprintf(stamp, sizeof(stamp), "X-Binding: b%lu\r\n", c->number % g->bindings);
-	c->head_len = (size_t)snprintf(c->head, sizeof(c->head), "%sMessage-ID: <%lu@gen.example>\r\n", stamp, c->number);
+	c->head_len = (size_t)snprintf(
+	        c->head, sizeof(c->head), "%sMessage-ID: <%lu@gen.example>\r\n", stamp, c->number);
 	c->pending[0] = (struct iovec){c->head, c->head_len};
 	c->pending[1] = (struct iovec){g->body, g->body_len};
 	c->n_pending = 2;
@@ -483,9 +486,10 @@ static void gen_connect(struct gen *g)
 
 static void gen_make_body(struct gen *g)
 {
-	static const char line[] = "The quick brown fox jumps over the lazy dog, again and again and again.\r\n";
+	static const char line[] =
+	        "The quick brown fox jumps over the lazy dog, again and again and again.\r\n";
 	static const char header[] = "From: <a@s.example>\r\nTo: <b@d.bench>\r\nSubject: throughput\r\n"
-				     "Date: Fri, 20 Nov 2026 12:00:00 +0000\r\nX-Filler: 1\r\n\r\n";
+	                             "Date: Fri, 20 Nov 2026 12:00:00 +0000\r\nX-Filler: 1\r\n\r\n";
 
 	if (g->size > MAX_BODY)
 		g->size = MAX_BODY;
@@ -529,11 +533,11 @@ static void gen_options(struct gen *g, int argc, char **argv)
 static int gen_main(int argc, char **argv)
 {
 	struct gen g = {.epoll = epoll_create1(EPOLL_CLOEXEC),
-		.sessions = 20,
-		.messages = 100000,
-		.size = 5120,
-		.domains = 100,
-		.bindings = 4};
+	        .sessions = 20,
+	        .messages = 100000,
+	        .size = 5120,
+	        .domains = 100,
+	        .bindings = 4};
 	struct epoll_event events[256];
 	double start;
 
@@ -559,8 +563,8 @@ static int gen_main(int argc, char **argv)
 				gen_read(&g, c);
 		}
 	}
-	printf("{\"messages\": %lu, \"seconds\": %.3f, \"rate\": %.0f, \"cpu\": %.3f, \"first\": %.6f}\n", g.done,
-		now_s() - start, (double)g.done / (now_s() - start), cpu_s(), start);
+	printf("{\"messages\": %lu, \"seconds\": %.3f, \"rate\": %.0f, \"cpu\": %.3f, \"first\": %.6f}\n",
+	        g.done, now_s() - start, (double)g.done / (now_s() - start), cpu_s(), start);
 	return g.done == g.messages ? 0 : 1;
 }
 

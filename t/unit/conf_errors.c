@@ -212,7 +212,7 @@ static void test_values(void **state)
 	                ".routes[6]: \"hub?pref=1\": parameters need a method: write smtp://hub?pref=1\n" ACME
 	                ".routes[7]: \"lmtp://hub:25\": LMTP must not be spoken on port 25 (RFC 2033 "
 	                "5)\n" ACME ".routes[8]: \"lmtp:unix:run\": the path of a Unix socket begins with / "
-	                            "and has at most "
+	                "and has at most "
 	                "107 bytes\n" ACME
 	                ".routes[9]: \"lmtp:unix:/run?port=1\": port means nothing for a Unix socket\n"},
 	        {BINDING(A ", \"max_outbound_connections\": {}"),
@@ -365,7 +365,8 @@ static void test_across_options(void **state)
 	        {BINDING(A ", \"tls_priority\": \"NORMAL:+NONSENSE\""),
 	                ACME ".tls_priority: \"NORMAL:+NONSENSE\" is not a GnuTLS priority string, e.g. "
 	                     "\"SECURE192:-VERS-TLS1.1\"\n"},
-	        {BINDING(A ", \"tls_priority\": \"SECURE192:-VERS-TLS1.1\", \"tls_min_version\": \"1.2\""), ""},
+	        {BINDING(A ", \"tls_priority\": \"SECURE192:-VERS-TLS1.1\", \"tls_min_version\": \"1.2\""),
+	                ""},
 	        {BINDING(A ", \"tls_key\": \"/dev/null\""),
 	                ACME ": tls_key (\"/dev/null\") is of no use without tls_certificate (null): name "
 	                     "both, or neither\n"},
@@ -427,7 +428,8 @@ static void test_process(void **state)
 	        {"{ \"handoff\": { \"listen\": 24 } }", "bindpost.json: handoff.listen: 24 is not a socket: "
 	                                                "write inet:HOST:PORT, unix:/path or systemd:NAME\n"},
 	        {"{ \"stamp\": { \"header\": \"received\" } }",
-	                "bindpost.json: stamp.header: \"received\" is a field of the message itself: it would be lost; "
+	                "bindpost.json: stamp.header: \"received\" is a field of the message itself: it "
+	                "would be lost; "
 	                "choose another name\n"},
 	        {"{ \"stamp\": { \"header\": \"X Binding\" } }",
 	                "bindpost.json: stamp.header: \"X Binding\" is not the name of a header field "

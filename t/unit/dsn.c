@@ -11,27 +11,32 @@
 static struct str print(const char *diagnostic, const char *headers)
 {
 	static struct pool *pool;
-	struct message original = {
-		.id = 0x63f0, .received_wall_us = 1795192698000123u, .sender = "boss@acme.example", .pool = pool};
+	struct message original = {.id = 0x63f0,
+	        .received_wall_us = 1795192698000123u,
+	        .sender = "boss@acme.example",
+	        .pool = pool};
 	struct dsn_recipient recipients[] = {
-		{.final_recipient = "u@x.example",
-			.action = "failed",
-			.status = "5.1.1",
-			.diagnostic = diagnostic,
-			.diagnostic_is_remote = true,
-			.remote_mta = "mx1.x.example"},
-		{.final_recipient = "v@x.example", .action = "failed", .status = "5.4.7", .diagnostic = "expired"},
+	        {.final_recipient = "u@x.example",
+	                .action = "failed",
+	                .status = "5.1.1",
+	                .diagnostic = diagnostic,
+	                .diagnostic_is_remote = true,
+	                .remote_mta = "mx1.x.example"},
+	        {.final_recipient = "v@x.example",
+	                .action = "failed",
+	                .status = "5.4.7",
+	                .diagnostic = "expired"},
 	};
 	struct dsn d = {
-		.original = &original,
-		.recipients = recipients,
-		.n_recipients = 2,
-		.reporting_mta = "mta1.example.net",
-		.from = "mailer-daemon@mta1.example.net",
-		.now_wall_us = 1795192798000123u,
-		.dsn_id = 0x99,
-		.headers = headers,
-		.headers_len = headers ? strlen(headers) : 0,
+	        .original = &original,
+	        .recipients = recipients,
+	        .n_recipients = 2,
+	        .reporting_mta = "mta1.example.net",
+	        .from = "mailer-daemon@mta1.example.net",
+	        .now_wall_us = 1795192798000123u,
+	        .dsn_id = 0x99,
+	        .headers = headers,
+	        .headers_len = headers ? strlen(headers) : 0,
 	};
 	struct str out;
 
@@ -56,7 +61,7 @@ static void says_what_rfc3464_asks(void **state)
 	has(&s, "Content-Type: multipart/report; report-type=delivery-status;\r\n");
 	has(&s, "Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mta1.example.net\r\n");
 	has(&s, "\r\n\r\nFinal-Recipient: rfc822; u@x.example\r\nAction: failed\r\nStatus: 5.1.1\r\n"
-		"Remote-MTA: dns; mx1.x.example\r\nDiagnostic-Code: smtp; 550 5.1.1 no such user\r\n");
+	        "Remote-MTA: dns; mx1.x.example\r\nDiagnostic-Code: smtp; 550 5.1.1 no such user\r\n");
 	has(&s, "Diagnostic-Code: x-bindpost; expired\r\n");
 	has(&s, "Content-Type: text/rfc822-headers\r\n\r\nSubject: hi\r\nFrom: a@b\r\n\r\n--=_bindpost_");
 	str_free(&s);
@@ -85,7 +90,8 @@ static void lines_end_in_crlf_and_are_short(void **state)
 
 static void a_reply_cannot_break_out(void **state)
 {
-	struct str s = print("550 x\r\n\r\n--=_bindpost_0000000000000099\r\nX-Evil: 1\x80", "X: \xc3\xa9\r\n\r\n");
+	struct str s =
+	        print("550 x\r\n\r\n--=_bindpost_0000000000000099\r\nX-Evil: 1\x80", "X: \xc3\xa9\r\n\r\n");
 
 	(void)state;
 	assert_null(strstr(s.data, "\nX-Evil"));
@@ -96,9 +102,9 @@ static void a_reply_cannot_break_out(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test(says_what_rfc3464_asks),
-	cmocka_unit_test(lines_end_in_crlf_and_are_short),
-	cmocka_unit_test(a_reply_cannot_break_out),
+        cmocka_unit_test(says_what_rfc3464_asks),
+        cmocka_unit_test(lines_end_in_crlf_and_are_short),
+        cmocka_unit_test(a_reply_cannot_break_out),
 };
 
 TEST_MAIN("dsn", tests)

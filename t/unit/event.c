@@ -63,25 +63,25 @@ static void keys_are_the_designs(void **state)
 {
 	struct fixture f;
 	struct event e = {
-		.type = EVENT_DELIVERY,
-		.id = 0x1234,
-		.binding = "acme",
-		.sender = "",
-		.recipient = "u@x.example",
-		.domain = "x.example",
-		.mx = "mx1.x.example",
-		.has_attempt = true,
-		.attempt = 1,
-		.state = "dot",
-		.code = 250,
-		.enhanced = "2.0.0",
-		.reply = "250 2.0.0 ok",
-		.has_size = true,
-		.size = 5120,
-		.has_delay = true,
-		.delay_us = 1500000,
-		.tls_version = "TLS1.3",
-		.tls_verified = "no",
+	        .type = EVENT_DELIVERY,
+	        .id = 0x1234,
+	        .binding = "acme",
+	        .sender = "",
+	        .recipient = "u@x.example",
+	        .domain = "x.example",
+	        .mx = "mx1.x.example",
+	        .has_attempt = true,
+	        .attempt = 1,
+	        .state = "dot",
+	        .code = 250,
+	        .enhanced = "2.0.0",
+	        .reply = "250 2.0.0 ok",
+	        .has_size = true,
+	        .size = 5120,
+	        .has_delay = true,
+	        .delay_us = 1500000,
+	        .tls_version = "TLS1.3",
+	        .tls_verified = "no",
 	};
 	json_t *o;
 
@@ -110,7 +110,8 @@ static void keys_are_the_designs(void **state)
 static void hostile_text_stays_one_line(void **state)
 {
 	struct fixture f;
-	struct event e = {.type = EVENT_DEFERRAL, .reply = "550 \"x\"\r\n{\"event\":\"delivery\"}\x01\xff\xc3\x28 \xc3\xa9"};
+	struct event e = {.type = EVENT_DEFERRAL,
+	        .reply = "550 \"x\"\r\n{\"event\":\"delivery\"}\x01\xff\xc3\x28 \xc3\xa9"};
 	json_t *o;
 
 	(void)state;
@@ -252,12 +253,12 @@ static void a_new_file_is_for_its_group(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test(what_is_cut_short_spoils_no_other_line),
-	cmocka_unit_test(a_new_file_is_for_its_group),
-	cmocka_unit_test(keys_are_the_designs),
-	cmocka_unit_test(hostile_text_stays_one_line),
-	cmocka_unit_test(nothing_is_lost_between_threads),
-	cmocka_unit_test(reopening_follows_logrotate),
+        cmocka_unit_test(what_is_cut_short_spoils_no_other_line),
+        cmocka_unit_test(a_new_file_is_for_its_group),
+        cmocka_unit_test(keys_are_the_designs),
+        cmocka_unit_test(hostile_text_stays_one_line),
+        cmocka_unit_test(nothing_is_lost_between_threads),
+        cmocka_unit_test(reopening_follows_logrotate),
 };
 
 TEST_MAIN("event", tests)

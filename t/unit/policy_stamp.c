@@ -257,7 +257,8 @@ static void keys_of_configuration(void **state)
 {
 	(void)state;
 	struct errors errors = {0};
-	struct conf *conf = conf_load_text("{ \"stamp\": { \"key_file\": \"/nonexistent/k\" } }", NULL, &errors);
+	struct conf *conf =
+	        conf_load_text("{ \"stamp\": { \"key_file\": \"/nonexistent/k\" } }", NULL, &errors);
 	assert_null(stamp_keys_of(conf, &errors));
 	assert_int_equal(errors.n_errors, 1);
 	assert_string_equal(errors.items[0].text,
@@ -426,7 +427,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(values),
         cmocka_unit_test(round_trip),
         cmocka_unit_test(keys_file),
-	        cmocka_unit_test(keys_of_configuration),
+        cmocka_unit_test(keys_of_configuration),
         cmocka_unit_test(mac_is_as_designed),
         cmocka_unit_test(mac_guards),
         cmocka_unit_test(age),

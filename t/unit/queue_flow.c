@@ -509,8 +509,7 @@ static void test_messages_by_pages(void **state)
 		json_t *o = ask(rig, QUEUE_MESSAGES, "acme", 0, cursor), *items = json_object_get(o, "items"),
 		       *item;
 		size_t i;
-		json_array_foreach(items, i, item)
-		{
+		json_array_foreach (items, i, item) {
 			assert_string_equal(text(item, "binding"), "acme");
 			assert_true(strcmp(text(item, "id"), last) > 0); /* each once */
 			snprintf(last, sizeof(last), "%s", text(item, "id"));
@@ -584,8 +583,7 @@ static void test_summary_bindings_queues_connections(void **state)
 	assert_int_equal(json_array_size(json_object_get(o, "items")), 2);
 	bool seen_dead = false;
 	size_t i;
-	json_array_foreach(json_object_get(o, "items"), i, row)
-	{
+	json_array_foreach (json_object_get(o, "items"), i, row) {
 		assert_int_equal(number(row, "limit"), 32);
 		if (strcmp(text(row, "next_hop"), "dead.example") == 0) {
 			seen_dead = true;

@@ -118,10 +118,11 @@ static void test_saturated_costs_no_retry(void **state)
 static void test_scope_limits(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new(
-	        "{'bindings': {'default': {'bind_address': '192.0.2.1'}, 'acme': {'bind_address': '192.0.2.2'}}, "
-	        "'domains': {'/^(wanadoo|orange)[.]fr$/': {'scope_max_outbound_connections': 3}}, "
-	        "'hosts': {'mx-203.0.113.4': {'scope_max_outbound_connections': 2}}}");
+	struct rig *rig =
+	        rig_new("{'bindings': {'default': {'bind_address': '192.0.2.1'}, 'acme': {'bind_address': "
+	                "'192.0.2.2'}}, "
+	                "'domains': {'/^(wanadoo|orange)[.]fr$/': {'scope_max_outbound_connections': 3}}, "
+	                "'hosts': {'mx-203.0.113.4': {'scope_max_outbound_connections': 2}}}");
 	rig_route(rig, "wanadoo.fr", "10 203.0.113.1");
 	rig_route(rig, "orange.fr", "10 203.0.113.1");
 	rig_route(rig, "example.com", "10 203.0.113.2");
@@ -504,7 +505,8 @@ static void test_source_down_and_up(void **state)
 	rig_local(rig, "192.0.2.20", true);
 	rig_run(rig, SECOND_US);
 	assert_int_equal(rig_count(rig, "source_up"), 1);
-	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, 6); /* the first, too: it does not wait for its retry */
+	assert_int_equal(
+	        rig_mx(rig, "203.0.113.1")->jobs, 6); /* the first, too: it does not wait for its retry */
 	assert_true(rig_run_out(rig, 10 * SECOND_US));
 	rig_free(&rig);
 }

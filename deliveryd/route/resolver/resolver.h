@@ -17,7 +17,7 @@
 
 struct resolver_server {
 	struct addr addr; /* with port */
-	bool trust_ad;	  /* loopback or declared */
+	bool trust_ad;    /* loopback or declared */
 };
 struct resolver_limits {
 	uint32_t min_ttl_s, max_ttl_s; /* of what routes are made of: MX, A, AAAA */
@@ -26,7 +26,8 @@ struct resolver_limits {
 	uint64_t mx_period_us;
 };
 struct resolver;
-struct resolver *resolver_new(struct loop *, struct rnd *, struct metrics *, const struct resolver_server *, unsigned n);
+struct resolver *resolver_new(
+        struct loop *, struct rnd *, struct metrics *, const struct resolver_server *, unsigned n);
 void resolver_set_servers(struct resolver *, const struct resolver_server *, unsigned n); /* reload */
 struct dns *resolver_dns(struct resolver *);
 void resolver_set_limits(struct resolver *, const struct resolver_limits *);
