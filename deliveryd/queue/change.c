@@ -180,6 +180,8 @@ static uint32_t next_number(struct change *c)
 {
 	const struct selection *s = &c->c->select;
 	struct delivery_slab *slab = c->q->slab;
+	if (c->q->stopping)
+		return 0; /* what was done is told */
 	if (s->n_id == 0)
 		return c->at < c->top ? c->at++ : 0;
 	while (!c->of_id && c->at < s->n_id)

@@ -293,6 +293,37 @@ static void test_many(void **state)
 	rig_free(&rig);
 }
 
+/* A stop in the middle: what was done by then is told, and holds. */
+static void test_stop_in_the_middle(void **state)
+{
+	(void)state;
+	bool done = false;
+	struct rig *rig = rig_of();
+	rig->keep_log = false;
+	for (int i = 0; i < 5000; i++)
+		rig_send(rig, "acme", "", "x@example.com");
+	rig_run(rig, 200 * SECOND_US);
+	struct queue_change c = make(QUEUE_HOLD, &acme);
+	c.queue = rig->queue;
+	c.who = "tester";
+	c.reply_loop = rig->loop;
+	c.reply.take = changed;
+	c.ctx = &done;
+	queue_change(&c);
+	for (int i = 0; i < 3; i++)
+		loop_step(rig->loop);
+	assert_false(done);
+	rig_restart(rig);
+	assert_true(done);
+	json_t *o = json_loads(c.json.data, JSON_REJECT_DUPLICATES, NULL);
+	assert_in_range(number(o, "changed"), 1, 4999);
+	assert_int_equal(total(rig, "held"), number(o, "changed"));
+	assert_int_equal(total(rig, "messages"), 5000);
+	json_decref(o);
+	str_free(&c.json);
+	rig_free(&rig);
+}
+
 /* More DSNs than are written at once. */
 static void test_fail_many_with_dsns(void **state)
 {
@@ -444,6 +475,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fail_some_recipients),
         cmocka_unit_test(test_under_way),
         cmocka_unit_test(test_many),
+        cmocka_unit_test(test_stop_in_the_middle),
         cmocka_unit_test(test_fail_many_with_dsns),
         cmocka_unit_test(test_header),
         cmocka_unit_test(test_suspend),
