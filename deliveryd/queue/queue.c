@@ -1,6 +1,7 @@
 #include "queue/queue_in.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -445,6 +446,7 @@ void queue_start(struct queue *q)
 {
 	q->started = true;
 	suspensions_start(q);
+	malloc_trim(0); /* what replay needed for a while */
 	queue_kick(q);
 }
 
