@@ -19,13 +19,16 @@ uint64_t handoff_session_mark(const struct handoff *h)
 	return h->shared->max_sessions ? h->shared->max_sessions : SESSIONS_MARK;
 }
 
+static uint64_t pending_mark(const struct handoff *h)
+{
+	return h->shared->max_pending ? h->shared->max_pending : PENDING_MAX;
+}
+
 bool handoff_under_pressure(const struct handoff *h)
 {
-	uint64_t max = h->shared->max_pending ? h->shared->max_pending : PENDING_MAX;
-
 	return spool_pending_bytes(h->shared->spool) +
 	               atomic_load_explicit(&h->shared->captured, memory_order_relaxed) >
-	       max;
+	       pending_mark(h);
 }
 
 void handoff_count(struct handoff_session *s, bool is)
@@ -163,6 +166,11 @@ static void make_metrics(struct handoff *h)
 
 	h->metrics.sessions =
 	        metrics_gauge(m, "bindpost_handoff_sessions", NULL, "Sessions of MTAs handing over");
+	metric_set(metrics_gauge(m, "bindpost_handoff_sessions_max", NULL, "Above it MAIL is answered 451"),
+	        handoff_session_mark(h));
+	metric_set(metrics_gauge(m, "bindpost_handoff_pending_max_bytes", NULL,
+	                   "Received and not yet durable; above it reading stops"),
+	        pending_mark(h));
 	h->metrics.connections =
 	        metrics_counter(m, "bindpost_handoff_connections_total", NULL, "Connections accepted");
 	h->metrics.messages =

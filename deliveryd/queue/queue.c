@@ -436,6 +436,9 @@ struct queue *queue_new(const struct queue_config *c)
 	q->host_buckets = mem_zalloc(HOST_BUCKETS * sizeof(struct host_limit *));
 	add_metrics(q, c->metrics);
 	adopt(q, policy_ref(c->policy));
+	metric_set(metrics_gauge(c->metrics, "bindpost_queue_memory_max_bytes", NULL,
+	                   "Memory of queued deliveries above which MAIL is answered 452."),
+	        q->memory_max);
 	binding_metrics_some(q, NULL);
 	local_addrs_on_change(q->local, sources_changed, q);
 	loop_on_turn_end(q->loop, turn_end, q);

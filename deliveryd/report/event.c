@@ -24,7 +24,7 @@
 struct event_log {
 	int fd; /* written by the log thread, replaced under the mutex */
 	struct clock *clock;
-	metric *posted, *dropped, *failed;
+	metric *posted, *dropped, *failed, *backlog;
 	bool threaded;
 	bool failing, torn; /* the log thread's: the last write was not whole; it ended within a line */
 	void (*tap)(void *ctx, const char *line);
@@ -227,6 +227,7 @@ static void *log_thread(void *arg)
 		swap = log->pending;
 		log->pending = lines;
 		lines = swap;
+		metric_set(log->backlog, 0);
 		if (log->n_dropped) {
 			struct event e = {.type = EVENT_ADMIN,
 			        .reason = "events_dropped",
@@ -289,6 +290,10 @@ struct event_log *event_log_open(
 	        "Events dropped because the log's backlog was full.");
 	log->failed = metrics_counter(
 	        metrics, "bindpost_events_write_errors_total", NULL, "Failed writes to the event log.");
+	log->backlog = metrics_gauge(metrics, "bindpost_events_backlog_bytes", NULL,
+	        "Events posted and not yet written; dropped above bindpost_events_backlog_max_bytes.");
+	metric_set(metrics_gauge(metrics, "bindpost_events_backlog_max_bytes", NULL, "The mark of it."),
+	        EVENT_BACKLOG_MAX);
 	str_init(&log->pending);
 	pthread_mutex_init(&log->lock, NULL);
 	if (!start_thread(log, err)) {
@@ -329,6 +334,7 @@ void event_post(struct event_log *log, const struct event *e)
 	} else {
 		wake = log->pending.len < EVENT_WAKE_BYTES && log->pending.len + line.len >= EVENT_WAKE_BYTES;
 		str_add_mem(&log->pending, line.data, line.len);
+		metric_set(log->backlog, log->pending.len);
 	}
 	pthread_mutex_unlock(&log->lock);
 	str_free(&line);

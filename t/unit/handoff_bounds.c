@@ -631,6 +631,7 @@ static void test_listener(void **state)
 static void test_metrics(void **state)
 {
 	static const char *const names[] = {"bindpost_handoff_sessions 1\n",
+	        "bindpost_handoff_sessions_max 1000\n", "bindpost_handoff_pending_max_bytes 268435456\n",
 	        "bindpost_handoff_connections_total 1\n", "bindpost_handoff_messages_total 1\n",
 	        "bindpost_handoff_unstamped_total 1\n",
 	        "bindpost_handoff_bad_stamp_total{reason=\"two\"} 1\n",

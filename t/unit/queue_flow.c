@@ -612,6 +612,7 @@ static void test_summary_bindings_queues_connections(void **state)
 	assert_non_null(strstr(prometheus.data, "bindpost_binding_received_total{binding=\"acme\"} 2"));
 	assert_non_null(strstr(prometheus.data, "bindpost_binding_deferred{binding=\"acme\"} 1"));
 	assert_non_null(strstr(prometheus.data, "bindpost_binding_connections{binding=\"acme\"} 1"));
+	assert_non_null(strstr(prometheus.data, "\nbindpost_queue_memory_max_bytes "));
 	str_free(&prometheus);
 	rig_free(&rig);
 }
