@@ -246,6 +246,8 @@ static void print_counts(const json_t *row)
 	}
 	if (is(row, "source_down"))
 		fputs(", SOURCE DOWN", stdout);
+	if (strcmp(text_of(row, "state"), "suspended") == 0)
+		fputs(", SUSPENDED", stdout);
 	if (is(row, "removed"))
 		fputs(", not in the configuration in force", stdout);
 	if (json_is_string(json_object_get(row, "reason"))) {

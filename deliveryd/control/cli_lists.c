@@ -173,17 +173,22 @@ int cmd_bindings(struct cli *cli)
 	        {"STATE", "state", 0, false},
 	};
 	struct filters f;
+	struct str path;
 	int code;
-	static char *with_binding[2];
 
-	if (cli->argc == 1 && cli->argv[0][0] != '-') { /* bindings NAME */
-		with_binding[0] = (char *)"--binding";
-		with_binding[1] = cli->argv[0];
-		cli->argc = 2;
-		cli->argv = with_binding;
+	str_init(&path);
+	str_add(&path, "/v1/bindings");
+	if (cli->argc && cli->argv[0][0] != '-') { /* bindings NAME: there is one, or it is an error */
+		str_add_char(&path, '/');
+		cli_url_add(&path, cli->argv[0]);
+		cli->argc--;
+		cli->argv++;
 	}
 	code = parse_filters(cli, &f);
-	return code != CLI_DONE ? code : list(cli, "/v1/bindings", columns, array_len(columns), &f);
+	if (code == CLI_DONE)
+		code = list(cli, path.data, columns, array_len(columns), &f);
+	str_free(&path);
+	return code;
 }
 
 int cmd_messages(struct cli *cli)

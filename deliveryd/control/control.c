@@ -26,6 +26,7 @@
 #define CONTROL_TIMEOUT_S 30
 #define CONTROL_HEADERS_MAX (16 << 10)
 #define CONTROL_BODY_MAX (64 << 10)
+#define ASK_ONE UINT64_C(1) /* the binding named, not a list */
 #define CONTROL_ROWS_MAX 500u
 
 struct access {
@@ -207,6 +208,7 @@ static void ask_queue(struct access *a, struct evhttp_request *req, enum queue_q
 	p->ask.queue = c->conf.queue;
 	p->ask.question = question;
 	p->ask.id = id;
+	p->ask.must_exist = question == QUEUE_BINDINGS && id == ASK_ONE;
 	p->ask.reply_loop = c->conf.loop;
 	p->ask.reply.take = take_answer;
 	str_init(&p->ask.json);
@@ -248,6 +250,22 @@ static void get_bindings(
 {
 	(void)rest;
 	ask_queue(a, req, QUEUE_BINDINGS, 0, query);
+}
+
+static void get_binding(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	size_t len;
+	char *name = evhttp_uridecode(rest, 0, &len);
+
+	if (evhttp_find_header(query, "binding"))
+		control_send_error(req, 400, "the binding is named twice");
+	else if (!name || strlen(name) != len || len > sizeof(((struct queue_ask *)NULL)->binding) - 1)
+		control_send_error(req, 404, "no such binding");
+	else if (evhttp_add_header(query, "binding", name) == 0)
+		ask_queue(a, req, QUEUE_BINDINGS, ASK_ONE, query);
+	else
+		control_send_error(req, 404, "no such binding"); /* a line break is in it */
+	free(name);
 }
 
 static void get_messages(
@@ -358,6 +376,7 @@ static const struct path {
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/summary", false, get_summary},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/queues", false, get_queues},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/bindings", false, get_bindings},
+        {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/bindings/", true, get_binding},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages", false, get_messages},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages/", true, get_message},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/connections", false, get_connections},

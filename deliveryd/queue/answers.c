@@ -169,6 +169,10 @@ static void put_one_binding(struct answer *a, struct binding *b)
 	put_limit(a, binding_total(b)->max);
 	put_sources(a, b);
 	jw_str(&a->out, "state", binding_state(b));
+	if (b->down[0] || b->down[1])
+		jw_bool(&a->out, "source_down", true);
+	if (b->kind == BINDING_NAMED && !b->conf)
+		jw_bool(&a->out, "removed", true);
 	suspensions_print(a->q, binding_name(a->q, b), &a->out);
 	put_totals(a, &b->totals);
 	jw_end_object(&a->out);
@@ -423,7 +427,7 @@ static void answer(struct mail *mail)
 		summary(&a);
 		break;
 	case QUEUE_BINDINGS:
-		ask->found = !ask->binding[0] || binding_known(ask->queue, ask->binding);
+		ask->found = !ask->must_exist || binding_known(ask->queue, ask->binding);
 		list(&a, bindings);
 		break;
 	case QUEUE_QUEUES:

@@ -90,7 +90,8 @@ struct choice {
 	uint64_t recover_us; /* shortest recovery of those that failed; 0 = none failed */
 	bool probing;        /* an address on probation has its one session under way */
 	bool source_down;
-	bool slow[FAMILIES]; /* sessions of that family open slowly: the other is asked for, down to `worst` */
+	bool slow
+	        [FAMILIES]; /* sessions of that family open slowly: the other is asked for, down to `worst` */
 	uint16_t worst;
 	bool missing[FAMILIES]; /* the binding has no source for them: left out */
 };

@@ -203,7 +203,8 @@ void bindings_check_sources(struct queue *q)
 		for (int family = 0; family < FAMILIES; family++) {
 			if (!b->down[family])
 				continue;
-			bool refused = b->down_until_us[family] != 0, gone = !b->conf || b->conf->source[family].family == AF_UNSPEC;
+			bool refused = b->down_until_us[family] != 0,
+			     gone = !b->conf || b->conf->source[family].family == AF_UNSPEC;
 			if (!gone && !source_usable(b, family)) {
 				/* after a reload it may be another address that is not here */
 				source_went_down(b, family, "address is not on this machine");

@@ -70,6 +70,7 @@ struct queue_ask {
 	struct queue *queue;
 	enum queue_question question;
 	char binding[65], domain[256]; /* filters, "" = none */
+	bool must_exist;               /* QUEUE_BINDINGS: `binding` is that one, not a filter */
 	uint64_t id;                   /* QUEUE_MESSAGE */
 	uint64_t cursor;               /* 0 = from the start */
 	unsigned limit;                /* rows, at most 500 */

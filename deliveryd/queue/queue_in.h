@@ -143,8 +143,8 @@ struct traffic {
 	struct link conns, idle;        /* of struct conn; longest idle first */
 	uint32_t n_conns, n_opening, n_leaving;
 	uint32_t n_slow; /* of those opening: so long that the other family is tried beside them */
-	uint32_t rotor; /* takes turns among equal addresses */
-	bool proven;    /* some session got ready since the last back-off */
+	uint32_t rotor;  /* takes turns among equal addresses */
+	bool proven;     /* some session got ready since the last back-off */
 	uint64_t backoff_until_us;
 	struct timer backoff;
 	struct failure *failure; /* owns: the last session's that failed, until one succeeds */
@@ -214,7 +214,7 @@ struct conn {
 	bool was_idle;       /* had nothing to do before its present job */
 	bool slow;           /* counts in n_slow */
 	struct timer slow_timer;
-	bool lost_job;       /* a job came back because the connection went */
+	bool lost_job; /* a job came back because the connection went */
 	uint64_t opened_us, ready_us;
 	struct addr source;   /* asked for */
 	struct route_addr to; /* owns its strings */

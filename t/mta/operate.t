@@ -156,6 +156,8 @@ def api(tap, rig):
     tap.equal((status, answer["matched"]), (200, 0), "parameters may stand in the body")
     tap.equal(post(rig, "/v1/delete?id=" + "0" * 16 + "&all=2")[0], 400, "all is 0 or 1")
     tap.equal(rig.bindpost("bindings", "nobody", check=False).returncode, 1, "bindings of an unknown name: exit 1")
+    tap.equal(rig.bindpost_json("bindings", "--binding", "nobody")["items"], [], "as a filter it is an empty list")
+    tap.equal(len(rig.bindpost_json("bindings", "default")["items"]), 1, "bindings of a known one")
     total = rig.bindpost_json("summary")
     tap.ok(total["received"] >= 2 and total["spool"]["health"] == "ok" and "last_minute" in total, "summary", total)
 
