@@ -600,7 +600,9 @@ void daemon_stop(struct daemon **p)
 		role_stop(&d->net_roles[i]);
 	role_stop(&d->queue_role);
 	role_stop(&d->spool_role);
-	spool_close(&d->spool); /* the last commit */
+	spool_finish(d->spool); /* the last commit, before anything that may take its time */
+	workers_free(&d->disk);
+	spool_close(&d->spool);
 	post_event(d, EVENT_STOP, NULL);
 	event_log_close(&d->events);
 	log_notice("stopped");

@@ -154,6 +154,19 @@ void spool_start(struct spool *s, struct loop *loop)
 	clean_tend(s);
 }
 
+void spool_finish(struct spool *s)
+{
+	if (s->closing)
+		return;
+	s->closing = true;
+	if (s->current == NULL || s->failed)
+		return;
+	if (!commit_flush(s))
+		log_error("spool: %s: results were left uncommitted", s->path);
+	if (!s->failed)
+		idx_write_now(s, s->current);
+}
+
 void spool_close(struct spool **spool_ptr)
 {
 	struct spool *s = *spool_ptr;
@@ -161,13 +174,7 @@ void spool_close(struct spool **spool_ptr)
 	*spool_ptr = NULL;
 	if (s == NULL)
 		return;
-	s->closing = true;
-	if (s->current != NULL && !s->failed) {
-		if (!commit_flush(s))
-			log_error("spool: %s: results were left uncommitted", s->path);
-		if (!s->failed)
-			idx_write_now(s, s->current);
-	}
+	spool_finish(s);
 	clean_free(s);
 	reads_free(s);
 	commit_free(s);

@@ -61,7 +61,10 @@ typedef void spool_setting_fn(void *ctx, const char *key, const char *value);
 /* Replays, repairs, opens a new segment. Then the spool may be used. Damage found is logged and counted. */
 bool spool_replay(struct spool *, spool_live_fn *, spool_setting_fn *, void *ctx, struct error *);
 void spool_start(struct spool *, struct loop *spool_loop); /* commits happen at that loop's turn end */
-/* Last commit, index file, unlock. The loop no longer runs. */
+/* Last commit, index file: the loop no longer runs. */
+void spool_finish(struct spool *);
+/* The same if it was not done, then unlocks and frees: the disk workers have come to their end by then, or have none of
+ * its work. */
 void spool_close(struct spool **);
 
 uint64_t spool_new_id(struct spool *); /* any thread; sorts by time, never repeats */

@@ -34,11 +34,11 @@ def lmtp(rig):
 
 def hand_over(client, number, recipient, size=2000):
     """The reply to one message: (code, enhanced)."""
-    client.docmd("MAIL FROM:<news@acme.example> SIZE=%d" % size)
-    code, text = client.docmd("RCPT TO:<%s>" % recipient)
-    if code != 250:
-        client.docmd("RSET")
-        return code, text.split()[0].decode()
+    for command in ("MAIL FROM:<news@acme.example> SIZE=%d" % size, "RCPT TO:<%s>" % recipient):
+        code, text = client.docmd(command)
+        if code != 250:
+            client.docmd("RSET")
+            return code, text.split()[0].decode()
     code, text = client.docmd("DATA")
     if code != 354:
         return code, text.split()[0].decode()
