@@ -13,8 +13,9 @@
 
 struct body {
 	atomic_uint refs;
-	struct chunks *chunks;    /* lives while a chunk is out */
-	_Atomic uint64_t pending; /* counted as not yet durable */
+	struct chunks *chunks;     /* lives while a chunk is out */
+	_Atomic uint64_t pending;  /* counted as not yet durable */
+	_Atomic uint64_t reserved; /* of the disk, from DATA to the reply */
 	uint64_t size;
 	uint32_t crc;
 	struct payload_file file;        /* number 0: in memory */
@@ -32,7 +33,7 @@ static struct body *body_new(struct spool *s)
 	struct body *b = mem_zalloc(sizeof(*b));
 
 	atomic_init(&b->refs, 1);
-	b->chunks = s->chunks;
+	b->chunks = chunks_ref(s->chunks);
 	b->iov = b->few;
 	b->iov_size = IOV_FEW;
 	return b;
@@ -64,6 +65,7 @@ void body_unref(struct body **body_ptr)
 		return;
 	body_settle(b);
 	chunks_drop(b);
+	chunks_unref(&b->chunks);
 	mem_free(&b);
 }
 
@@ -88,12 +90,20 @@ struct payload_file body_file(const struct body *b)
 	return b->file;
 }
 
+static void count_back(_Atomic uint64_t *of_all, _Atomic uint64_t *own)
+{
+	uint64_t bytes = atomic_exchange_explicit(own, 0, memory_order_relaxed);
+
+	if (bytes > 0)
+		(void)atomic_fetch_sub_explicit(of_all, bytes, memory_order_relaxed);
+}
+
 void body_settle(struct body *b)
 {
-	uint64_t pending = atomic_exchange_explicit(&b->pending, 0, memory_order_relaxed);
+	struct chunks_counts *counts = chunks_counts(b->chunks);
 
-	if (pending > 0)
-		chunks_pending_sub(b->chunks, pending);
+	count_back(&counts->pending, &b->pending);
+	count_back(&counts->reserved, &b->reserved);
 }
 
 /* ---- writing ---- */
@@ -102,7 +112,6 @@ struct body_writer {
 	struct spool *spool;
 	struct loop *loop;
 	struct body *body;
-	uint64_t reserved;
 	struct body_file_writer *file; /* once it is large */
 	void (*room)(void *ctx);
 	void *room_ctx;
@@ -121,8 +130,8 @@ struct body_writer *body_writer_new(struct spool *s, struct loop *loop, uint64_t
 	w->spool = s;
 	w->loop = loop;
 	w->body = body_new(s);
-	w->reserved = announced;
-	(void)atomic_fetch_add(&s->reserved_bytes, announced);
+	atomic_init(&w->body->reserved, announced);
+	(void)atomic_fetch_add_explicit(&chunks_counts(s->chunks)->reserved, announced, memory_order_relaxed);
 	return w;
 }
 
@@ -173,7 +182,7 @@ static void go_to_file(struct body_writer *w)
 	for (unsigned i = 0; i < b->n_iov; i++)
 		body_file_writer_add(w->file, b->iov[i].iov_base, b->iov[i].iov_len);
 	chunks_drop(b);
-	body_settle(b);
+	count_back(&chunks_counts(b->chunks)->pending, &b->pending);
 }
 
 void body_writer_add(struct body_writer *w, const void *bytes, size_t n)
@@ -184,14 +193,15 @@ void body_writer_add(struct body_writer *w, const void *bytes, size_t n)
 		go_to_file(w);
 	if (w->file != NULL) {
 		b->size += n;
-		if (b->size > w->reserved && !spool_has_room_for(w->spool, 0))
+		if (b->size > atomic_load_explicit(&b->reserved, memory_order_relaxed) &&
+		        !spool_has_room_for(w->spool, 0))
 			body_file_writer_refuse(w->file);
 		body_file_writer_add(w->file, bytes, n);
 		return;
 	}
 	memory_add(b, bytes, n);
 	(void)atomic_fetch_add_explicit(&b->pending, n, memory_order_relaxed);
-	chunks_pending_add(b->chunks, n);
+	(void)atomic_fetch_add_explicit(&chunks_counts(b->chunks)->pending, n, memory_order_relaxed);
 }
 
 uint64_t body_writer_size(const struct body_writer *w)
@@ -212,12 +222,6 @@ void body_writer_on_room(struct body_writer *w, void (*room)(void *ctx), void *c
 		body_file_writer_on_room(w->file, room, ctx);
 }
 
-static void writer_free(struct body_writer **writer_ptr)
-{
-	(void)atomic_fetch_sub(&(*writer_ptr)->spool->reserved_bytes, (*writer_ptr)->reserved);
-	mem_free(writer_ptr);
-}
-
 static void small_finished(struct mail *mail)
 {
 	struct body_writer *w = container_of(mail, struct body_writer, finished);
@@ -225,7 +229,7 @@ static void small_finished(struct mail *mail)
 	void *ctx = w->done_ctx;
 	struct body *b = w->body;
 
-	writer_free(&w);
+	mem_free(&w);
 	done(ctx, b, BODY_OK);
 }
 
@@ -239,7 +243,7 @@ static void file_finished(void *ctx, const struct payload_file *file, enum body_
 	b->file = *file;
 	if (error != BODY_OK)
 		body_unref(&b);
-	writer_free(&w);
+	mem_free(&w);
 	done(done_ctx, b, error);
 }
 
@@ -266,5 +270,5 @@ void body_writer_abort(struct body_writer **writer_ptr)
 	if (w->file != NULL)
 		body_file_writer_abort(&w->file);
 	body_unref(&w->body);
-	writer_free(&w);
+	mem_free(&w);
 }

@@ -28,7 +28,7 @@ unsigned body_iov(const struct body *, const struct iovec **);
 /* --- writing ------------------------------------------------------------------------------------------- */
 enum body_error { BODY_OK, BODY_NO_SPACE /* 452 */, BODY_IO /* 451 */ };
 struct body_writer;
-/* announced: SIZE from MAIL, 0 = unknown; reserved against min_free from now to finish or abort.
+/* announced: SIZE from MAIL, 0 = unknown; reserved against min_free from now until the message is answered or dropped.
  * NULL = no space for that (452). */
 struct body_writer *body_writer_new(struct spool *, struct loop *, uint64_t announced_bytes);
 void body_writer_add(struct body_writer *, const void *, size_t);

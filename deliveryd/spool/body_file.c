@@ -192,7 +192,7 @@ static void job_done(struct mail *mail)
 	struct body_file_writer *w = container_of(mail, struct body_file_writer, work.done);
 
 	w->busy = false;
-	chunks_pending_sub(w->spool->chunks, w->writing.len);
+	(void)atomic_fetch_sub(&chunks_counts(w->spool->chunks)->pending, w->writing.len);
 	str_clear(&w->writing);
 	if (w->then != FILE_GOES_ON) {
 		writer_end(w);
@@ -226,7 +226,7 @@ struct body_file_writer *body_file_writer_new(struct spool *s, struct loop *loop
 void body_file_writer_add(struct body_file_writer *w, const void *bytes, size_t n)
 {
 	str_add_mem(&w->waiting, bytes, n);
-	chunks_pending_add(w->spool->chunks, n);
+	(void)atomic_fetch_add(&chunks_counts(w->spool->chunks)->pending, n);
 	if (body_file_writer_backlog(w) >= ROOM)
 		w->crowded = true;
 	next_job(w);

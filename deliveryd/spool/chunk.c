@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include "base/mem.h"
 
 #define KEPT_MAX 512u /* of each size: 12 MB in all */
@@ -19,8 +18,9 @@ struct chunks {
 		struct free_chunk *first;
 		unsigned n;
 	} shelves[2];
-	_Atomic uint64_t in_use, pending;
-	bool closed;
+	atomic_uint refs;
+	_Atomic uint64_t in_use;
+	struct chunks_counts counts;
 };
 
 struct chunks *chunks_new(void)
@@ -28,6 +28,7 @@ struct chunks *chunks_new(void)
 	struct chunks *c = mem_zalloc(sizeof(*c));
 
 	(void)pthread_mutex_init(&c->lock, NULL);
+	atomic_init(&c->refs, 1);
 	return c;
 }
 
@@ -51,19 +52,18 @@ static void chunks_free(struct chunks *c)
 	mem_free(&c);
 }
 
-void chunks_close(struct chunks **chunks_ptr)
+struct chunks *chunks_ref(struct chunks *c)
+{
+	(void)atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+	return c;
+}
+
+void chunks_unref(struct chunks **chunks_ptr)
 {
 	struct chunks *c = *chunks_ptr;
-	bool last;
 
 	*chunks_ptr = NULL;
-	if (c == NULL)
-		return;
-	(void)pthread_mutex_lock(&c->lock);
-	c->closed = true;
-	last = atomic_load(&c->in_use) == 0;
-	(void)pthread_mutex_unlock(&c->lock);
-	if (last)
+	if (c != NULL && atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1)
 		chunks_free(c);
 }
 
@@ -78,8 +78,8 @@ void *chunk_get(struct chunks *c, size_t size)
 		shelf->first = f->next;
 		shelf->n--;
 	}
-	(void)atomic_fetch_add_explicit(&c->in_use, size, memory_order_relaxed);
 	(void)pthread_mutex_unlock(&c->lock);
+	(void)atomic_fetch_add_explicit(&c->in_use, size, memory_order_relaxed);
 	return f != NULL ? (void *)f : mem_alloc(size);
 }
 
@@ -87,7 +87,6 @@ void chunk_put(struct chunks *c, void *chunk, size_t size)
 {
 	struct shelf *shelf = shelf_of(c, size);
 	struct free_chunk *f = chunk;
-	bool last;
 
 	(void)pthread_mutex_lock(&c->lock);
 	if (shelf->n < KEPT_MAX) {
@@ -96,11 +95,9 @@ void chunk_put(struct chunks *c, void *chunk, size_t size)
 		shelf->n++;
 		f = NULL;
 	}
-	last = atomic_fetch_sub_explicit(&c->in_use, size, memory_order_relaxed) == size && c->closed;
 	(void)pthread_mutex_unlock(&c->lock);
+	(void)atomic_fetch_sub_explicit(&c->in_use, size, memory_order_relaxed);
 	mem_free(&f);
-	if (last)
-		chunks_free(c);
 }
 
 uint64_t chunks_bytes(struct chunks *c)
@@ -108,17 +105,7 @@ uint64_t chunks_bytes(struct chunks *c)
 	return atomic_load_explicit(&c->in_use, memory_order_relaxed);
 }
 
-void chunks_pending_add(struct chunks *c, uint64_t bytes)
+struct chunks_counts *chunks_counts(struct chunks *c)
 {
-	(void)atomic_fetch_add_explicit(&c->pending, bytes, memory_order_relaxed);
-}
-
-void chunks_pending_sub(struct chunks *c, uint64_t bytes)
-{
-	(void)atomic_fetch_sub_explicit(&c->pending, bytes, memory_order_relaxed);
-}
-
-uint64_t chunks_pending(struct chunks *c)
-{
-	return atomic_load_explicit(&c->pending, memory_order_relaxed);
+	return &c->counts;
 }

@@ -3,12 +3,13 @@
  *
  * Purpose    A body's bytes are copied once, into chunks, and go to the log and to the sessions from there. What was
  *            freed is kept for the next body, so that the allocator sees little of it.
- * Ownership  A chunk is its body's. The pool lives until chunks_close() was called and the last chunk came back.
+ * Ownership  A chunk is its body's. The pool is counted: the spool has one, each body has one.
  * Threads    Any.
  */
 #ifndef SPOOL_CHUNK_H
 #define SPOOL_CHUNK_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,13 +18,18 @@
 
 struct chunks;
 struct chunks *chunks_new(void);
-void chunks_close(struct chunks **);
+struct chunks *chunks_ref(struct chunks *);
+void chunks_unref(struct chunks **);
 void *chunk_get(struct chunks *, size_t size) __attribute__((returns_nonnull));
 void chunk_put(struct chunks *, void *, size_t size);
 uint64_t chunks_bytes(struct chunks *); /* in use */
-/* Bytes received that are not yet durable: counted here because the bodies may outlive the spool. */
-void chunks_pending_add(struct chunks *, uint64_t bytes);
-void chunks_pending_sub(struct chunks *, uint64_t bytes);
-uint64_t chunks_pending(struct chunks *);
+/*
+ * Counted here because bodies may outlive the spool: bytes received that are not yet durable, and bytes announced
+ * for which space is kept.
+ */
+struct chunks_counts {
+	_Atomic uint64_t pending, reserved;
+};
+struct chunks_counts *chunks_counts(struct chunks *);
 
 #endif

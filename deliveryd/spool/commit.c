@@ -428,7 +428,7 @@ static void apply(struct spool *s, const struct batch *b)
 	}
 	atomic_store(&s->uncommitted_since_us, s->results != NULL ? s->results->posted_us : 0);
 	metric_set(s->m.indexed, s->index.n);
-	metric_set(s->m.pending, chunks_pending(s->chunks));
+	metric_set(s->m.pending, spool_pending_bytes(s));
 }
 
 /* ---- turns ---- */

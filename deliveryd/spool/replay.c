@@ -197,6 +197,7 @@ static void version_complete(struct replay *r, struct replay_message *m, uint8_t
 
 	if (!payload_get_head(meta, meta_len, &head) || head.fixed_len > meta_len ||
 	        (m->n_deliveries != 0 && m->n_deliveries != head.n_deliveries)) {
+		log_error("spool: a record of message %016llx cannot be read", (unsigned long long)m->id);
 		mem_free(&meta);
 		mem_free(&more);
 		if (m->n_deliveries == 0)

@@ -133,7 +133,7 @@ static void each_second(void *ctx)
 	if (s->failed)
 		return;
 	space_look(s);
-	metric_set(s->m.pending, chunks_pending(s->chunks));
+	metric_set(s->m.pending, spool_pending_bytes(s));
 	metric_set(s->m.bodies, chunks_bytes(s->chunks));
 	metric_set(s->m.uncommitted, spool_uncommitted(s));
 	metric_set(s->m.read, atomic_load(&s->read_bytes));
@@ -186,7 +186,7 @@ void spool_close(struct spool **spool_ptr)
 		(void)s->io->close(s->io, s->bodies_dir);
 	if (s->dir >= 0)
 		(void)s->io->close(s->io, s->dir); /* and with it goes the lock */
-	chunks_close(&s->chunks);
+	chunks_unref(&s->chunks);
 	mem_free(&s->path);
 	mem_free(&s);
 }
@@ -208,7 +208,8 @@ enum spool_health spool_health(const struct spool *s)
 
 bool spool_has_room_for(const struct spool *s, uint64_t bytes)
 {
-	uint64_t taken = atomic_load_explicit(&s->reserved_bytes, memory_order_relaxed) + s->min_free;
+	uint64_t taken =
+	        atomic_load_explicit(&chunks_counts(s->chunks)->reserved, memory_order_relaxed) + s->min_free;
 	uint64_t free_bytes = atomic_load_explicit(&s->free_bytes, memory_order_relaxed);
 
 	return free_bytes >= taken && free_bytes - taken >= bytes;
@@ -216,7 +217,7 @@ bool spool_has_room_for(const struct spool *s, uint64_t bytes)
 
 uint64_t spool_pending_bytes(const struct spool *s)
 {
-	return chunks_pending(s->chunks);
+	return atomic_load_explicit(&chunks_counts(s->chunks)->pending, memory_order_relaxed);
 }
 
 uint64_t spool_uncommitted(const struct spool *s)

@@ -94,7 +94,6 @@ struct spool {
 	/* any thread */
 	_Atomic uint64_t last_id;
 	_Atomic uint64_t uncommitted, uncommitted_since_us;
-	_Atomic uint64_t reserved_bytes;
 	_Atomic uint64_t min_free, memory; /* as in cfg, until spool_set_limits() */
 	_Atomic uint64_t free_bytes;       /* as last asked */
 	_Atomic int health;

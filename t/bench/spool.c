@@ -1,11 +1,12 @@
 /*
  * bench/spool - the spool alone: messages per second, batch size, commit latency, CPU per message
  *
- * usage: t/bench/spool [-d FOLDER] [-s SECONDS]     (folder: on the file system to be measured; $TMPDIR)
+ * usage: t/bench/spool [-d FOLDER] [-s SECONDS] [-n MESSAGES]     (folder: on the file system to be measured; $TMPDIR)
  *
  * A writer thread keeps so many messages waiting for their 250; each is ended (done) as soon as it has entered the queue,
  * as in steady traffic. Spool loop and disk workers have threads of their own. "spool" is the CPU of the spool loop,
  * "disk" that of the workers (new segments), "writer" that of the thread that makes the bodies and takes the answers.
+ * Then how long a start takes with so many messages waiting, with the index files and without them.
  */
 #include "config.h"
 
@@ -38,7 +39,8 @@ struct bench {
 	size_t body;
 	char *bytes;
 	uint64_t until_us;
-	uint64_t stored, refused, batches_before;
+	uint64_t stored, refused, wanted; /* wanted: so many, and none of them ends */
+	uint64_t live;
 	uint32_t *latency;
 	size_t n_latency;
 	pthread_t spool_thread;
@@ -86,7 +88,8 @@ static void on_queue(struct mail *mail)
 
 	if (b->results == NULL)
 		b->results = spool_results_new();
-	spool_results_done(b->results, slot->add.message->id, 0);
+	if (b->wanted == 0)
+		spool_results_done(b->results, slot->add.message->id, 0);
 	message_unref(&slot->add.message);
 }
 
@@ -104,8 +107,10 @@ static void on_reply(struct mail *mail)
 	b->stored++;
 	if (b->n_latency < LATENCIES)
 		b->latency[b->n_latency++] = (uint32_t)(now - slot->begun_us);
-	if (now < b->until_us)
+	if (b->wanted != 0 ? b->stored + b->busy < b->wanted : now < b->until_us)
 		start(slot);
+	else if (b->wanted != 0 && b->busy == 0)
+		loop_stop(b->loop);
 }
 
 static void on_body(void *ctx, struct body *body, enum body_error error)
@@ -156,10 +161,12 @@ static int by_value(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
-static void ignore_live(void *ctx, const struct spool_live *live)
+static void count_live(void *ctx, const struct spool_live *live)
 {
-	(void)ctx;
+	struct bench *b = ctx;
+
 	(void)live;
+	b->live++;
 }
 
 static void ignore_setting(void *ctx, const char *key, const char *value)
@@ -176,13 +183,12 @@ static void on_fatal(void *ctx, const struct error *err)
 	exit(1);
 }
 
-static void report(struct bench *b, struct metrics *metrics, struct workers *workers, double seconds,
-        uint64_t spool_cpu, uint64_t disk_cpu, uint64_t writer_cpu)
+static void report(struct bench *b, struct metrics *metrics, double seconds, uint64_t spool_cpu,
+        uint64_t disk_cpu, uint64_t writer_cpu)
 {
 	metric *batches = metrics_counter(metrics, "bindpost_spool_batches_total", NULL, "");
 	double n = (double)b->stored;
 
-	(void)workers;
 	qsort(b->latency, b->n_latency, sizeof(*b->latency), by_value);
 	printf("%6zu %8u %10.0f %8.1f %8.2f %8.2f %9.2f %9.2f %9.2f\n", b->body, b->n_slots, n / seconds,
 	        n / (double)metric_get(batches), b->latency[b->n_latency / 2] / 1e3,
@@ -217,72 +223,141 @@ static void rest(struct bench *b, uint64_t us)
 	loop_run(b->loop);
 }
 
-static void bench_one(const char *folder, size_t body, unsigned outstanding, double seconds)
+struct stand { /* what both kinds of run need */
+	char *path;
+	struct workers *workers;
+	struct metrics *metrics;
+};
+
+static void stand_open(struct stand *st, struct bench *b)
 {
-	struct bench b = {.body = body, .n_slots = outstanding};
-	char *path = mem_printf("%s/bench-spool-%d", folder, (int)getpid()),
-	     *remove = mem_printf("rm -rf '%s'", path);
-	struct workers *workers = workers_new("disk", 2);
-	struct metrics *metrics = metrics_new();
 	struct spool_config cfg = {
-	        .path = path,
+	        .path = st->path,
 	        .segment_size = 64 << 20,
 	        .memory = 256 << 20,
 	        .clock = &clock_system,
 	        .rnd = &rnd_system,
-	        .disk = workers,
-	        .metrics = metrics,
+	        .disk = st->workers = workers_new("disk", 2),
+	        .metrics = st->metrics = metrics_new(),
 	        .on_fatal = on_fatal,
 	};
 	struct error err;
-	uint64_t begun, spool_cpu, disk_cpu, cpu;
 
-	b.spool_loop = loop_new("spool", &clock_system);
-	b.loop = loop_new("writer", &clock_system);
-	b.spool = spool_open(&cfg, &err);
-	if (b.spool == NULL || !spool_replay(b.spool, ignore_live, ignore_setting, NULL, &err)) {
+	b->spool_loop = loop_new("spool", &clock_system);
+	b->loop = loop_new("writer", &clock_system);
+	b->spool = spool_open(&cfg, &err);
+	b->live = 0;
+	if (b->spool == NULL || !spool_replay(b->spool, count_live, ignore_setting, b, &err)) {
 		fprintf(stderr, "%s\n", err.text);
 		exit(1);
 	}
-	spool_start(b.spool, b.spool_loop);
-	loop_on_turn_end(b.loop, post_results, &b);
-	pthread_create(&b.spool_thread, NULL, run_loop, b.spool_loop);
-	b.bytes = mem_alloc(body);
+	spool_start(b->spool, b->spool_loop);
+	loop_on_turn_end(b->loop, post_results, b);
+	pthread_create(&b->spool_thread, NULL, run_loop, b->spool_loop);
+}
+
+static void stand_close(struct stand *st, struct bench *b)
+{
+	loop_stop(b->spool_loop);
+	pthread_join(b->spool_thread, NULL);
+	workers_free(&st->workers);
+	spool_close(&b->spool);
+	loop_free(&b->loop);
+	loop_free(&b->spool_loop);
+	metrics_free(&st->metrics);
+}
+
+static void stand_remove(struct stand *st)
+{
+	char *command = mem_printf("rm -rf '%s'", st->path);
+
+	if (system(command) != 0)
+		fprintf(stderr, "%s is left\n", st->path);
+	mem_free(&command);
+	mem_free(&st->path);
+}
+
+static void bench_new(struct bench *b, size_t body, unsigned outstanding)
+{
+	*b = (struct bench){.body = body, .n_slots = outstanding};
+	b->bytes = mem_alloc(body);
 	for (size_t i = 0; i < body; i++)
-		b.bytes[i] = (char)rnd_u64(&rnd_system);
-	b.latency = mem_array(NULL, LATENCIES, sizeof(*b.latency));
-	b.slots = mem_zalloc(outstanding * sizeof(*b.slots));
+		b->bytes[i] = (char)rnd_u64(&rnd_system);
+	b->latency = mem_array(NULL, LATENCIES, sizeof(*b->latency));
+	b->slots = mem_zalloc(outstanding * sizeof(*b->slots));
+}
+
+static void bench_free(struct bench *b)
+{
+	mem_free(&b->bytes);
+	mem_free(&b->latency);
+	mem_free(&b->slots);
+}
+
+static void start_all(struct bench *b)
+{
+	for (unsigned i = 0; i < b->n_slots; i++) {
+		b->slots[i].bench = b;
+		start(&b->slots[i]);
+	}
+}
+
+static void bench_traffic(const char *folder, size_t body, unsigned outstanding, double seconds)
+{
+	struct stand st = {.path = mem_printf("%s/bench-spool-%d", folder, (int)getpid())};
+	struct bench b;
+	uint64_t begun, spool_cpu, disk_cpu, cpu;
+
+	bench_new(&b, body, outstanding);
+	stand_open(&st, &b);
 	rest(&b, 2 * SECOND_US); /* spares */
 	begun = now_us();
 	b.until_us = begun + (uint64_t)(seconds * 1e6);
 	spool_cpu = loop_cpu_us(b.spool_loop);
-	disk_cpu = workers_cpu_us(workers);
+	disk_cpu = workers_cpu_us(st.workers);
 	cpu = own_cpu_us();
-	for (unsigned i = 0; i < outstanding; i++) {
-		b.slots[i].bench = &b;
-		start(&b.slots[i]);
-	}
+	start_all(&b);
 	rest(&b, (uint64_t)(seconds * 1e6));
 	double took = (double)(now_us() - begun) / 1e6;
 	while (b.busy > 0)
 		rest(&b, 10000);
 	rest(&b, 100000);
-	report(&b, metrics, workers, took, loop_cpu_us(b.spool_loop) - spool_cpu,
-	        workers_cpu_us(workers) - disk_cpu, own_cpu_us() - cpu);
-	loop_stop(b.spool_loop);
-	pthread_join(b.spool_thread, NULL);
-	workers_free(&workers);
-	spool_close(&b.spool);
-	loop_free(&b.loop);
-	loop_free(&b.spool_loop);
-	metrics_free(&metrics);
-	mem_free(&b.bytes);
-	mem_free(&b.latency);
-	mem_free(&b.slots);
-	if (system(remove) != 0)
-		fprintf(stderr, "%s is left\n", path);
-	mem_free(&path);
-	mem_free(&remove);
+	report(&b, st.metrics, took, loop_cpu_us(b.spool_loop) - spool_cpu,
+	        workers_cpu_us(st.workers) - disk_cpu, own_cpu_us() - cpu);
+	stand_close(&st, &b);
+	stand_remove(&st);
+	bench_free(&b);
+}
+
+static void time_start(struct stand *st, struct bench *b, const char *how)
+{
+	uint64_t before = now_us();
+
+	stand_open(st, b);
+	printf("start with %llu messages of %zu bytes %s: %.2f s\n", (unsigned long long)b->live, b->body,
+	        how, (double)(now_us() - before) / 1e6);
+	fflush(stdout);
+	stand_close(st, b);
+}
+
+static void bench_start(const char *folder, size_t body, uint64_t messages)
+{
+	struct stand st = {.path = mem_printf("%s/bench-spool-%d", folder, (int)getpid())};
+	struct bench b;
+	char *no_idx = mem_printf("rm '%s'/*.idx", st.path);
+
+	bench_new(&b, body, 256);
+	stand_open(&st, &b);
+	b.wanted = messages;
+	start_all(&b);
+	loop_run(b.loop);
+	stand_close(&st, &b);
+	time_start(&st, &b, "and their index files");
+	if (system(no_idx) == 0)
+		time_start(&st, &b, "without index files");
+	stand_remove(&st);
+	bench_free(&b);
+	mem_free(&no_idx);
 }
 
 int main(int argc, char **argv)
@@ -291,13 +366,16 @@ int main(int argc, char **argv)
 	static const unsigned outstanding[] = {1, 8, 64, 256};
 	const char *folder = getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp";
 	double seconds = 3;
+	uint64_t messages = 200000;
 	int option;
 
-	while ((option = getopt(argc, argv, "d:s:")) != -1) {
+	while ((option = getopt(argc, argv, "d:s:n:")) != -1) {
 		if (option == 'd')
 			folder = optarg;
 		else if (option == 's')
 			seconds = strtod(optarg, NULL);
+		else if (option == 'n')
+			messages = strtoull(optarg, NULL, 10);
 		else
 			return 2;
 	}
@@ -307,6 +385,8 @@ int main(int argc, char **argv)
 	        "ms", "us/msg", "us/msg", "us/msg");
 	for (size_t i = 0; i < array_len(bodies); i++)
 		for (size_t k = 0; k < array_len(outstanding); k++)
-			bench_one(folder, bodies[i], outstanding[k], seconds);
+			bench_traffic(folder, bodies[i], outstanding[k], seconds);
+	if (messages > 0)
+		bench_start(folder, 1024, messages);
 	return 0;
 }

@@ -242,10 +242,17 @@ static void test_below_min_free(void **state)
 	assert_true(store(w, 100) != 0);
 }
 
+static void keep_body(void *ctx, struct body *body, enum body_error error)
+{
+	assert_int_equal(error, BODY_OK);
+	*(struct body **)ctx = body;
+}
+
 static void test_announced_size_is_reserved(void **state)
 {
 	struct world *w = *state;
 	struct body_writer *a, *b;
+	struct body *body = NULL;
 
 	w->disk->capacity = sim_disk_used(w->disk) + 10 * SMALL;
 	rig_advance(&w->rig, SECOND_US);
@@ -256,7 +263,16 @@ static void test_announced_size_is_reserved(void **state)
 	body_writer_abort(&a);
 	b = body_writer_new(w->rig.spool, w->rig.loop, 6 * SMALL);
 	assert_non_null(b);
-	body_writer_abort(&b);
+	body_writer_add(b, "some bytes", 10);
+	body_writer_finish(b, keep_body, &body);
+	rig_run(&w->rig);
+	/* until the message is answered, or dropped */
+	assert_non_null(body);
+	assert_false(spool_has_room_for(w->rig.spool, 6 * SMALL));
+	assert_int_equal(spool_pending_bytes(w->rig.spool), 10);
+	body_unref(&body);
+	assert_true(spool_has_room_for(w->rig.spool, 6 * SMALL));
+	assert_int_equal(spool_pending_bytes(w->rig.spool), 0);
 }
 
 static void test_large_body_on_a_full_disk(void **state)
