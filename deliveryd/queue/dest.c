@@ -31,7 +31,13 @@ void dest_cache_free(struct queue *q)
 	mem_free(&q->dests);
 }
 
-/* DSNs go to the MTA in front: whatever the configuration says of domains does not apply. */
+static bool on_this_machine(const struct sockspec *via)
+{
+	return !via || via->type == SOCKSPEC_UNIX || addr_is_loopback(&via->addr);
+}
+
+/* DSNs go to the MTA in front: whatever the configuration says of domains does not apply. Nor does what it demands of
+ * other hosts' TLS, as long as they do not leave this machine: a Postfix on loopback need not have any. */
 static void resolve_notify(struct queue *q, struct dest *d)
 {
 	const struct sockspec *via = conf_process(q->conf)->notify_via;
@@ -40,6 +46,8 @@ static void resolve_notify(struct queue *q, struct dest *d)
 	o.delivery_method = DELIVERY_ESMTP;
 	o.gateway = o.routes = NULL;
 	o.eight_bit = EIGHT_BIT_SEND;
+	if (on_this_machine(via))
+		o.tls = TLS_NO;
 	d->key.hop_type = NEXT_HOP_GATEWAY;
 	if (via && via->type == SOCKSPEC_UNIX) {
 		d->key.hop = intern_get(q->names, via->path);

@@ -32,6 +32,7 @@ struct rig_mx {
 	uint64_t idle_us;                  /* closes idle sessions after; 5 s */
 	unsigned sessions, most, connects; /* open now, at most at once, attempts so far */
 	unsigned jobs, recipients;
+	enum tls_use tls; /* of the newest session to it */
 	/* what it says to recipient i of a job; NULL = 250 to all */
 	void (*says)(struct rig_mx *, struct session_job *, uint32_t i, struct outcome *);
 	unsigned drop_after; /* closes instead of answering MAIL after so many jobs in a session; 0 = never */

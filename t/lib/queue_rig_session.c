@@ -413,6 +413,7 @@ struct session *session_open(struct session_net *net, const struct session_open 
 	s->rig = net->rig;
 	s->mx = rig_mx(s->rig, open->unix_path ? open->unix_path : addr_print(&open->peer, ip));
 	s->mx->connects++;
+	s->mx->tls = open->profile->o.tls;
 	s->profile = profile_ref(open->profile);
 	s->mx_name = mem_strdup(open->mx);
 	s->binding = mem_strdup(open->binding);

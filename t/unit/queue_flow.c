@@ -110,6 +110,21 @@ static void test_bounce_and_dsn(void **state)
 	rig_free(&rig);
 }
 
+/* What is demanded of MX hosts does not keep reports from the Postfix beside us. */
+static void test_dsn_goes_without_tls(void **state)
+{
+	(void)state;
+	struct rig *rig = ready_rig("{\"global\": {\"tls\": \"required\"}, \"bindings\": {\"default\": "
+	                            "{\"bind_address\": \"192.0.2.10\"}}}");
+	rig_mx(rig, "203.0.113.1")->says = says_no;
+	rig_send(rig, "default", "a@acme.example", "x@example.com");
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig_mx(rig, "203.0.113.1")->tls, TLS_REQUIRED);
+	assert_int_equal(rig_mx(rig, "127.0.0.1")->jobs, 1);
+	assert_int_equal(rig_mx(rig, "127.0.0.1")->tls, TLS_NO);
+	rig_free(&rig);
+}
+
 /* A DSN brings the original's header back: sent without dot-stuffing, a line "." in it would end the data, and what
  * follows would be commands to the MTA in front, said by one of its own. */
 static void test_dsn_of_dot_lines_is_stuffed(void **state)
@@ -695,6 +710,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_delivered),
         cmocka_unit_test(test_retry_times),
         cmocka_unit_test(test_bounce_and_dsn),
+        cmocka_unit_test(test_dsn_goes_without_tls),
         cmocka_unit_test(test_dsn_of_dot_lines_is_stuffed),
         cmocka_unit_test(test_no_dsn_to_null),
         cmocka_unit_test(test_dsn_refused_ends),
