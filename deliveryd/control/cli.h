@@ -71,5 +71,6 @@ int cmd_hold(struct cli *);
 int cmd_release(struct cli *);
 int cmd_fail(struct cli *);
 int cmd_delete(struct cli *);
+int cmd_rebind(struct cli *);
 
 #endif

@@ -190,6 +190,13 @@ int cmd_fail(struct cli *cli)
 	return change(cli, "/v1/fail", "failed", more, array_len(more));
 }
 
+int cmd_rebind(struct cli *cli)
+{
+	static const struct flag more[] = {{"--to", "to", true}};
+
+	return change(cli, "/v1/rebind", "moved", more, array_len(more));
+}
+
 int cmd_delete(struct cli *cli)
 {
 	return change(cli, "/v1/delete", "deleted", NULL, 0);

@@ -42,6 +42,7 @@ static const struct command {
         {"fail", "SELECTOR... [--code 554] [--enhanced 5.0.0] [--text T] [--no-dsn]",
                 "give up, and tell the sender", cmd_fail},
         {"delete", "SELECTOR...", "drop without telling anyone", cmd_delete},
+        {"rebind", "SELECTOR... --to BINDING", "move to another binding, or to group:NAME", cmd_rebind},
         {"dns", "refresh DOMAIN | lookup NAME TYPE | stats",
                 "what deliveryd knows of DNS; refresh makes it ask again", cmd_dns},
         {"reload", "[--force] [--no-milter]",

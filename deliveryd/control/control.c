@@ -362,6 +362,7 @@ POST_CHANGE(post_hold, QUEUE_HOLD)
 POST_CHANGE(post_release, QUEUE_RELEASE)
 POST_CHANGE(post_fail, QUEUE_FAIL)
 POST_CHANGE(post_delete, QUEUE_DELETE)
+POST_CHANGE(post_rebind, QUEUE_REBIND)
 POST_CHANGE(post_suspend, QUEUE_SUSPEND)
 POST_CHANGE(post_resume, QUEUE_RESUME)
 
@@ -391,6 +392,7 @@ static const struct path {
         {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/release", false, post_release},
         {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/fail", false, post_fail},
         {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/delete", false, post_delete},
+        {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/rebind", false, post_rebind},
         {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/suspend", false, post_suspend},
         {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/resume", false, post_resume},
 };

@@ -33,7 +33,7 @@ struct parsing {
 #define OF(kind) (1u << (kind))
 #define OF_MAIL                                                                                              \
 	(OF(QUEUE_FLUSH) | OF(QUEUE_DELAY) | OF(QUEUE_HOLD) | OF(QUEUE_RELEASE) | OF(QUEUE_FAIL) |           \
-	        OF(QUEUE_DELETE))
+	        OF(QUEUE_DELETE) | OF(QUEUE_REBIND))
 #define OF_BINDINGS (OF(QUEUE_SUSPEND) | OF(QUEUE_RESUME))
 
 static bool add_word(struct parsing *p, struct words *w, const char *text)
@@ -56,6 +56,14 @@ static bool take_binding(struct parsing *p, const char *value)
 	const char *name = strncmp(value, "group:", 6) == 0 ? value + 6 : value;
 
 	return name_check("binding", name, p->err) && add_word(p, &p->c->change.select.binding, value);
+}
+
+static bool take_to(struct parsing *p, const char *value)
+{
+	const char *name = strncmp(value, "group:", 6) == 0 ? value + 6 : value;
+
+	p->c->change.to = pool_strdup(p->c->pool, value);
+	return name_check("binding", name, p->err);
 }
 
 static bool take_domain(struct parsing *p, const char *value)
@@ -228,6 +236,7 @@ static const struct parameter {
         {"enhanced", OF(QUEUE_FAIL), false, take_enhanced},
         {"text", OF(QUEUE_FAIL), false, take_text},
         {"no_dsn", OF(QUEUE_FAIL), false, take_no_dsn},
+        {"to", OF(QUEUE_REBIND), false, take_to},
         {"dry_run", OF_MAIL | OF_BINDINGS, false, take_dry_run},
 };
 
@@ -271,6 +280,8 @@ static bool check_whole(const struct queue_change *c, struct error *err)
 		        "older_than, all");
 	if (c->kind == QUEUE_DELAY && !c->for_us)
 		return error_set(err, "delay needs for: how long");
+	if (c->kind == QUEUE_REBIND && !c->to)
+		return error_set(err, "rebind needs to: the binding, or group:NAME");
 	return true;
 }
 

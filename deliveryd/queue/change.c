@@ -35,7 +35,7 @@ struct change {
 const char *queue_change_name(enum queue_change_kind kind)
 {
 	static const char *const names[] = {
-	        "flush", "delay", "hold", "release", "fail", "delete", "suspend", "resume"};
+	        "flush", "delay", "hold", "release", "fail", "delete", "rebind", "suspend", "resume"};
 	return names[kind];
 }
 
@@ -113,6 +113,9 @@ static void change_one(struct change *c, uint32_t no)
 	case QUEUE_DELETE:
 		result_delete(q, no, &c->c->select);
 		break;
+	case QUEUE_REBIND:
+		place_move(q, no, c->c->to);
+		break;
 	case QUEUE_SUSPEND:
 	case QUEUE_RESUME:
 		assert(!"no change of deliveries");
@@ -120,10 +123,14 @@ static void change_one(struct change *c, uint32_t no)
 	c->changed++;
 }
 
-/* With a session or a DSN: it cannot be taken back, but a hold can wait for it. */
-static void change_later(struct change *c, struct delivery *d)
+/* With a session or a DSN: it cannot be taken back, but a hold or a move can wait for it. */
+static void change_later(struct change *c, uint32_t no)
 {
-	if (c->c->kind == QUEUE_HOLD || c->c->kind == QUEUE_RELEASE) {
+	struct delivery *d = delivery_at(c->q->slab, no);
+	if (c->c->kind == QUEUE_REBIND) {
+		move_later(c->q, no, c->c->to);
+		c->changed++;
+	} else if (c->c->kind == QUEUE_HOLD || c->c->kind == QUEUE_RELEASE) {
 		d->hold = c->c->kind == QUEUE_HOLD;
 		c->changed++;
 	} else {
@@ -139,7 +146,7 @@ static void take_one(struct change *c, uint32_t no)
 		if (c->items++ < ITEMS_MAX)
 			answer_row(c->q, &c->out, d);
 	} else if (with_others(d)) {
-		change_later(c, d);
+		change_later(c, no);
 	} else {
 		change_one(c, no);
 	}
@@ -149,6 +156,7 @@ static bool wanted(const struct change *c, uint32_t no)
 {
 	const struct delivery *d = delivery_at(c->q->slab, no);
 	return d->state != DELIVERY_FREE && d->id < c->before_id && applies(c->c->kind, d) &&
+	       (c->c->kind != QUEUE_REBIND || !move_is_there(c->q, no, c->c->to)) &&
 	       select_delivery(c->q, &c->c->select, d);
 }
 
@@ -236,6 +244,8 @@ static void admin_event(struct queue *q, const struct queue_change *c, uint64_t 
 	struct str what;
 	str_init(&what);
 	select_print(&c->select, &what);
+	if (c->to)
+		str_printf(&what, " to %s", c->to);
 	struct event e = {.type = EVENT_ADMIN,
 	        .reason = queue_change_name(c->kind),
 	        .who = c->who,
@@ -259,8 +269,11 @@ static void finish(struct change *c)
 	if (c->c->select.header.n)
 		jw_uint(out, "unreadable", c->unreadable);
 	jw_end_object(out);
-	if (!c->c->dry_run && c->changed > 0)
+	if (!c->c->dry_run && c->changed > 0) {
+		if (c->c->kind == QUEUE_REBIND)
+			event_rebind(c->q, c->c->to, &c->c->select, c->changed, c->c->who);
 		admin_event(c->q, c->c, c->changed);
+	}
 	await_commit(c);
 }
 
@@ -365,6 +378,11 @@ static void begin(struct mail *mail)
 	if (q->stopping || length(&q->changes) >= CHANGES_MAX) {
 		refuse(request, CHANGE_REFUSED,
 		        mem_strdup(q->stopping ? "deliveryd is stopping" : "too many changes are under way"));
+		loop_post(request->reply_loop, &request->reply);
+		return;
+	}
+	if (request->to && !move_target_known(q, request->to)) {
+		refuse(request, CHANGE_UNKNOWN, mem_printf("there is no binding %s", request->to));
 		loop_post(request->reply_loop, &request->reply);
 		return;
 	}

@@ -1,13 +1,13 @@
 /*
- * change - what operators do to queued mail: flush, delay, hold, release, fail, delete; suspend and resume bindings
+ * change - what operators do to queued mail: flush, delay, hold, release, fail, delete, rebind; suspend and resume bindings
  *
  * Purpose    A change selects deliveries and works on them in slices, so that none holds the queue up: it goes by number
  *            over what was there when it began; what comes later is not touched. Deliveries that are just being sent are
- *            left alone and counted, but for `hold`, which holds them when they come back.
+ *            left alone and counted, but for `hold` and `rebind`, which hold or move them when they come back.
  * Answer     JSON, posted when what was changed is durable:
  *            {"matched": N, "changed": N, "sending": N}, and "items" (the first 25 as `messages` has them) with dry_run.
  *            Counted are deliveries: a message has one for each recipient domain.
- * Events     One `admin` event when it ends: reason = the kind, count = how many, who; suspend and resume say so too.
+ * Events     One `admin` event (and for rebind one `rebind` event) when it ends: reason = the kind, count = how many, who; suspend and resume say so too.
  * Threads    queue_change() any thread; the struct and what it borrows live until the reply has been taken.
  */
 #ifndef QUEUE_CHANGE_H
@@ -25,6 +25,7 @@ enum queue_change_kind {
 	QUEUE_RELEASE,
 	QUEUE_FAIL,
 	QUEUE_DELETE,
+	QUEUE_REBIND,
 	QUEUE_SUSPEND,
 	QUEUE_RESUME,
 };
@@ -54,6 +55,7 @@ struct queue_change {
 	uint64_t for_us;         /* DELAY; SUSPEND: 0 = until resumed */
 	int code;                /* FAIL: 5yz */
 	const char *enhanced, *text;
+	const char *to; /* REBIND: a binding or "group:NAME" of the configuration in force */
 	bool no_dsn;
 	bool dry_run;
 	const char *who;

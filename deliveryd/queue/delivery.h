@@ -54,10 +54,11 @@ struct delivery {
 	uint8_t state : 3;    /* enum delivery_state; set by delivery_enter() alone */
 	uint8_t priority : 2; /* enum priority */
 	uint8_t has_sticky : 1;
-	uint8_t moved : 1; /* the spool has a move record for it */
+	uint8_t moved : 1; /* the spool has a record of its group's member */
 
 	uint8_t lost : 4; /* connections lost under it in this round, at no cost */
 	uint8_t hold : 1; /* with a session or a DSN: is held when it comes back */
+	uint8_t moves : 1; /* the same: goes elsewhere when it comes back (q->moves) */
 };
 
 struct delivery_slab;

@@ -70,7 +70,8 @@ static void come_home(struct queue *q, uint32_t no)
 	struct delivery *d = delivery_at(q->slab, no);
 	if (d->state != DELIVERY_OUT && d->state != DELIVERY_BOUNCING)
 		return;
-	if (hop_key_equal(&dest_get(q, binding_at(q, d->binding), d->domain)->key, &d->hq->key))
+	if (!move_pending(q, no) &&
+	        hop_key_equal(&dest_get(q, binding_at(q, d->binding), d->domain)->key, &d->hq->key))
 		return;
 	struct hop_queue *to = queue_for(q, d);
 	delivery_leave(q, no);
@@ -112,6 +113,7 @@ void delivery_drop(struct queue *q, uint32_t no)
 {
 	struct delivery *d = delivery_at(q->slab, no);
 	delivery_leave(q, no);
+	move_forget(q, no);
 	delivery_index_remove(q->slab, no);
 	if (d->packed)
 		q->packed_bytes -= packed_size(d->packed, d->n_open);
@@ -212,10 +214,13 @@ static bool member_any(void *ctx, const struct conf_binding *c)
 	return true;
 }
 
+/* A binding is for good; a group's member is written down as "group:NAME/MEMBER" (no name has a slash). */
 static void record_move(struct queue *q, struct delivery *d, const struct binding *b)
 {
-	spool_results_move(
-	        queue_results(q), d->id, d->index, binding_name(q, b), intern_text(q->names, d->domain));
+	char *name = d->group ? mem_printf("group:%s/%s", intern_text(q->names, d->group), binding_name(q, b))
+	                      : mem_strdup(binding_name(q, b));
+	spool_results_move(queue_results(q), d->id, d->index, name, intern_text(q->names, d->domain));
+	mem_free(&name);
 	d->moved = 1;
 }
 
@@ -238,6 +243,8 @@ static void removed_target(struct queue *q, struct delivery *d, struct binding *
 		return;
 	struct binding *to = binding_get(q, "default", BINDING_NAMED);
 	event_moved(q, d, b, to, "binding is not in the configuration");
+	intern_drop(q->names, d->group);
+	d->group = 0;
 	record_move(q, d, to);
 	d->binding = to->number;
 }
@@ -306,9 +313,16 @@ static struct hop_queue *queue_for(struct queue *q, struct delivery *d)
 
 void place_target(struct queue *q, struct delivery *d, const char *target)
 {
+	intern_drop(q->names, d->group);
+	d->group = 0;
 	if (strncmp(target, "group:", 6) == 0) {
-		d->group = intern_get(q->names, target + 6);
-		d->binding = group_place(q, target + 6)->number;
+		const char *name = target + 6, *member = strchr(name, '/');
+		char *group = mem_strndup(name, member ? (size_t)(member - name) : strlen(name));
+		d->group = intern_get(q->names, group);
+		d->binding = member ? binding_get(q, member + 1, BINDING_NAMED)->number
+		                    : group_place(q, group)->number;
+		d->moved = member != NULL;
+		mem_free(&group);
 	} else if (strcmp(target, NOTIFY_BINDING) == 0) {
 		d->binding = binding_get(q, target, BINDING_NOTIFY)->number;
 	} else {

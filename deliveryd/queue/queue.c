@@ -287,18 +287,8 @@ static void restore_delivery(struct queue *q, const struct message *m, const str
 	const struct delivery_spec *spec = &m->deliveries[live->index];
 	uint32_t no = delivery_new(q, m, spec, live->index);
 	struct delivery *d = delivery_at(q->slab, no);
-	if (live->binding && strcmp(live->binding, spec->target) != 0) {
-		/* a member stays within its group's choice; anything else was moved for good */
-		bool member = d->group && strncmp(live->binding, "group:", 6) != 0;
-		if (!member) {
-			intern_drop(q->names, d->group);
-			d->group = 0;
-			place_target(q, d, live->binding);
-		} else {
-			d->binding = binding_get(q, live->binding, BINDING_NAMED)->number;
-		}
-		d->moved = 1;
-	}
+	if (live->binding)
+		place_target(q, d, live->binding);
 	if (live->domain && strcmp(live->domain, spec->domain) != 0) {
 		intern_drop(q->names, d->domain);
 		d->domain = intern_get(q->names, live->domain);
@@ -572,6 +562,7 @@ void queue_free(struct queue **pq)
 	assert(q->counts.connections == 0);
 	bounces_free(q);
 	changes_free(q);
+	moves_free(q);
 	suspensions_free(q);
 	timer_cancel(q->loop, &q->suspension_timer);
 	deliveries_free(q);

@@ -13,6 +13,7 @@
  *   bounce.c      DSNs
  *   totals.c      what was done since the start, per binding and in all
  *   last_reply.c  why a delivery is still here
+ *   move.c        deliveries that change their binding by command
  *   suspend.c     suspensions by command; change.c, select.c  flush, hold, fail and the like
  *   reconfigure.c a new snapshot; answers.c, waits.c  the control role's questions
  *
@@ -289,6 +290,7 @@ struct queue {
 	uint32_t notes_out;            /* commit notes not yet back */
 	uint64_t notes_posted, notes_back;
 
+	struct move *moves; /* of deliveries that are out */
 	struct link changes, changes_done; /* of struct change: under way; waiting for their commit */
 	struct suspension *suspensions;    /* by command */
 	struct timer suspension_timer;
@@ -475,6 +477,16 @@ bool suspension_restore(struct queue *, const char *key, const char *value); /* 
 void suspensions_start(struct queue *);
 void suspensions_expire(void *queue);
 void suspensions_free(struct queue *);
+
+/* move.c: to another binding or group by command */
+void place_move(struct queue *, uint32_t no, const char *target);      /* waiting, or just back */
+void move_later(struct queue *, uint32_t no, const char *target);      /* when it comes back; durable at once */
+bool move_target_known(const struct queue *, const char *target); /* to the configuration in force */
+bool move_is_there(const struct queue *, uint32_t no, const char *target);
+bool move_pending(struct queue *, uint32_t no); /* has come back: is given its new target. True if there was one */
+void move_forget(struct queue *, uint32_t no);
+void moves_free(struct queue *);
+void event_rebind(struct queue *, const char *to, const struct selection *, uint64_t count, const char *who);
 
 /* change.c */
 void changes_some(struct queue *, struct slice *);

@@ -373,6 +373,83 @@ static void test_header(void **state)
 	rig_free(&rig);
 }
 
+static int waiting_at(struct rig *rig, const char *binding)
+{
+	struct of of = {.binding = binding};
+	struct queue_change c = make(QUEUE_DELETE, &of);
+	c.dry_run = true;
+	json_t *o = change(rig, &c);
+	int n = (int)number(o, "matched");
+	json_decref(o);
+	return n;
+}
+
+static void rebind(struct rig *rig, const struct of *of, const char *to, int n)
+{
+	struct queue_change c = make(QUEUE_REBIND, of);
+	c.to = to;
+	json_t *o = change(rig, &c);
+	assert_int_equal(c.result, CHANGE_DONE);
+	assert_int_equal(number(o, "changed"), n);
+	json_decref(o);
+}
+
+static void test_rebind(void **state)
+{
+	(void)state;
+	const struct of other = {.binding = "other"}, pool = {.binding = "group:pool"};
+	struct rig *rig = rig_of();
+	rig_send(rig, "acme", "a@acme.example", "x@example.com");
+	rig_send(rig, "group:pool", "a@acme.example", "y@example.com");
+	rig_run(rig, SECOND_US);
+	struct queue_change bad = make(QUEUE_REBIND, &acme);
+	bad.to = "nobody";
+	json_decref(change(rig, &bad));
+	assert_int_equal(bad.result, CHANGE_UNKNOWN);
+	rebind(rig, &acme, "other", 1);
+	rebind(rig, &pool, "other", 1); /* out of the group for good */
+	rebind(rig, &other, "other", 0);
+	assert_int_equal(waiting_at(rig, "other"), 2);
+	assert_int_equal(rig_count(rig, "rebind"), 2);
+	assert_non_null(strstr(rig_event(rig, "rebind", 0)->line, "\"count\":1"));
+	assert_non_null(strstr(rig_event(rig, "rebind", 0)->line, "\"who\":\"tester (uid 7)\""));
+	rig_restart(rig);
+	assert_int_equal(waiting_at(rig, "other"), 2);
+	rebind(rig, &other, "group:pool", 2);
+	rig_restart(rig);
+	assert_int_equal(waiting_at(rig, "group:pool"), 2);
+	assert_int_equal(waiting_at(rig, "p1") + waiting_at(rig, "p2"), 2);
+	rebind(rig, &pool, "acme", 2);
+	rig_restart(rig);
+	rig_mx(rig, "203.0.113.1")->says = NULL;
+	expect(rig, QUEUE_FLUSH, &acme, 2, 2);
+	rig_run(rig, 2 * SECOND_US);
+	assert_int_equal(rig_count(rig, "delivery"), 2);
+	assert_non_null(strstr(rig_event(rig, "delivery", 0)->line, "\"binding\":\"acme\""));
+	assert_non_null(strstr(rig_event(rig, "delivery", 0)->line, "192.0.2.20"));
+	rig_free(&rig);
+}
+
+/* Told under the binding it left from, then retried from the other; durable before it comes back. */
+static void test_rebind_under_way(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_of();
+	rig_mx(rig, "203.0.113.2")->says = says_later;
+	rig_send(rig, "acme", "a@acme.example", "x@slow.example");
+	rig_run(rig, SECOND_US);
+	rebind(rig, &acme, "other", 1);
+	rebind(rig, &acme, "other", 0);
+	assert_int_equal(waiting_at(rig, "acme"), 1);
+	rig_run(rig, 100 * SECOND_US);
+	assert_non_null(strstr(rig_event(rig, "deferral", 0)->line, "\"binding\":\"acme\""));
+	assert_int_equal(waiting_at(rig, "acme"), 0);
+	assert_int_equal(waiting_at(rig, "other"), 1);
+	rig_restart(rig);
+	assert_int_equal(waiting_at(rig, "other"), 1);
+	rig_free(&rig);
+}
+
 /* --- suspensions ------------------------------------------------------------------------------------------------ */
 
 static void suspend(struct rig *rig, enum queue_change_kind kind, const struct of *of, uint64_t for_us,
@@ -478,6 +555,8 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stop_in_the_middle),
         cmocka_unit_test(test_fail_many_with_dsns),
         cmocka_unit_test(test_header),
+        cmocka_unit_test(test_rebind),
+        cmocka_unit_test(test_rebind_under_way),
         cmocka_unit_test(test_suspend),
         cmocka_unit_test(test_suspend_at_work),
         cmocka_unit_test(test_suspend_members),
