@@ -10,15 +10,18 @@
 
 /*
  * Limits hold for one start position, so a long subject is searched in slices of start positions with a look at the
- * clock between them: a body of 1 MB must not buy an hour of CPU with a pattern that is merely quadratic.
+ * clock between them: a body of 1 MB must not buy an hour of CPU with a pattern that is merely quadratic. And they hold
+ * for one subject: what patterns known to give up spend on giving up is bounded for all of an evaluation, so that
+ * neither 10,000 fields of a header do. Patterns that never gave up are always tried.
  */
 #define MATCH_LIMIT 100000
 #define DEPTH_LIMIT 1000
 #define JIT_STACK_MAX (1024 * 1024)
-#define SLICE_MIN 256      /* start positions between looks at the clock, at first */
-#define SLICE_MAX 65536    /* and at most, while they go quickly */
-#define BUDGET_US 200000   /* CPU time one pattern may spend on one subject */
-#define SLICE_QUICK_US 500 /* a slice quicker than this doubles the next */
+#define SLICE_MIN 256       /* start positions between looks at the clock, at first */
+#define SLICE_MAX 65536     /* and at most, while they go quickly */
+#define BUDGET_US 200000    /* CPU time one pattern may spend on one subject */
+#define WASTED_MAX_US 50000 /* and all that gave up before may spend on one message in vain */
+#define SLICE_QUICK_US 500  /* a slice quicker than this doubles the next */
 
 struct pattern {
 	pcre2_code *code;
@@ -31,6 +34,7 @@ struct pattern_scratch {
 	pcre2_match_data *data;
 	pcre2_match_context *context;
 	pcre2_jit_stack *stack; /* only once the machine's own stack was too small */
+	uint64_t wasted_us;     /* by patterns that had given up before, and did again */
 };
 
 struct pattern *pattern_new(const char *text, const char *where, struct error *err)
@@ -142,14 +146,33 @@ static int match_sliced(struct pattern *p, struct pattern_scratch *s, const char
 	return rc;
 }
 
+static int match(struct pattern *p, struct pattern_scratch *s, const char *subject, size_t len)
+{
+	if (len > SLICE_MIN && !p->whole)
+		return match_sliced(p, s, subject, len);
+	return match_once(p, s, subject, len, 0);
+}
+
+/* One that has given up before: on the clock. */
+static int match_suspect(struct pattern *p, struct pattern_scratch *s, const char *subject, size_t len)
+{
+	if (s->wasted_us > WASTED_MAX_US)
+		return PCRE2_ERROR_MATCHLIMIT;
+	uint64_t begin = cpu_us();
+	int rc = match(p, s, subject, len);
+	if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
+		s->wasted_us += cpu_us() - begin;
+	return rc;
+}
+
 bool pattern_match(struct pattern *p, struct pattern_scratch **scratch, const char *subject, size_t len)
 {
 	if (*scratch == NULL)
 		*scratch = scratch_new();
 	if (subject == NULL)
 		subject = "";
-	int rc = len > SLICE_MIN && !p->whole ? match_sliced(p, *scratch, subject, len)
-	                                      : match_once(p, *scratch, subject, len, 0);
+	int rc = pattern_limit_hits(p) == 0 ? match(p, *scratch, subject, len)
+	                                    : match_suspect(p, *scratch, subject, len);
 	if (rc >= 0)
 		return true;
 	if (rc == PCRE2_ERROR_NOMATCH)

@@ -4,6 +4,7 @@
 #include "t/lib/test.h"
 
 #include <math.h>
+#include <time.h>
 #include "policy/policy_internal.h"
 #include "policy/policy_trace.h"
 #include "t/lib/policy_text.h"
@@ -595,6 +596,30 @@ static void pattern_gives_up(void **state)
 	policy_unref(&p);
 }
 
+/* What giving up costs is bounded for the message, not only for each of its fields. */
+static void pattern_gives_up_on_many_fields(void **state)
+{
+	(void)state;
+	struct policy *p = policy_of_rules("[{'when': 'header:x =~ `^(a+)+$`', 'bind': 'a'},"
+	                                   " {'name': 'n', 'when': 'header:x =~ `^b+$`', 'bind': 'b'}]");
+	size_t n = 100000;
+	struct fact_header *fields = mem_array(NULL, n, sizeof(*fields));
+	struct message m;
+	clock_t begin = clock();
+	message_init(&m, "x@y");
+	for (size_t i = 0; i < n; i++)
+		fields[i] = (struct fact_header){"X", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!", 1, 40};
+	fields[n - 1] = (struct fact_header){"X", "bbb", 1, 3};
+	m.facts.headers = fields;
+	m.facts.n_headers = n;
+	assert_target(p, &m, "b", "n");
+	assert_int_equal(policy_pattern_limit_hits(p), n);
+	/* unbounded it would take a hundred times what is allowed: no need to look closely */
+	assert_true((clock() - begin) / CLOCKS_PER_SEC < 5);
+	mem_free(&fields);
+	policy_unref(&p);
+}
+
 static void long_subjects_in_slices(void **state)
 {
 	(void)state;
@@ -780,6 +805,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(group_members),
         cmocka_unit_test(sticky_of_what_is_not_there_is_random),
         cmocka_unit_test(pattern_gives_up),
+        cmocka_unit_test(pattern_gives_up_on_many_fields),
         cmocka_unit_test(long_subjects_in_slices),
         cmocka_unit_test(errors_of_rules),
         cmocka_unit_test(warnings_of_check),
