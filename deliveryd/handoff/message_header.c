@@ -101,7 +101,7 @@ static void finish_field(struct message_header *h)
 	if (h->class == HEADER_RECEIVED && contains_token(&h->received, h->own_token))
 		h->n_own_received++;
 	h->class = HEADER_NONE;
-	h->field_kept = false;
+	h->field_kept = h->field_captured = false;
 }
 
 static void begin_field(struct message_header *h, enum header_class class)
@@ -150,7 +150,7 @@ static void capture_line(struct message_header *h, const char *line, size_t len,
 {
 	uint32_t start = (uint32_t)h->fields.len;
 
-	if (!h->capture_fields || h->class == HEADER_STAMP || h->class == HEADER_NONE || h->fields.failed)
+	if (!h->capture_fields || !h->field_captured || h->fields.failed)
 		return;
 	if (name && h->n_places == FIELDS_MAX)
 		h->fields.failed = true;
@@ -209,6 +209,8 @@ static void take_field(struct message_header *h, const char *line, size_t len, s
 		name = 0;
 	}
 	begin_field(h, class);
+	h->field_captured = class != HEADER_STAMP && class != HEADER_NONE &&
+	                    (!h->looks || policy_looks_at_header(h->looks, line, name));
 	capture_line(h, line, len, name, colon);
 	if (name)
 		add_value(h, line + colon + 1, len - colon - 1);

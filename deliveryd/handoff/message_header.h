@@ -43,6 +43,7 @@ struct message_header {
 
 	/* capture; the caller sets the two switches, at any time, and `body_max` */
 	bool capture_fields, capture_body;
+	const struct policy *looks; /* borrows; only fields that its rules look at. NULL = all */
 	bool find_8bit; /* `has_8bit` is wanted */
 	size_t body_max;
 	struct str fields; /* raw */
@@ -56,6 +57,7 @@ struct message_header {
 	struct str received;     /* value of the Received at hand, cut */
 	enum header_class class; /* of the field at hand */
 	bool in_long_line;       /* past HEADER_LINE_HELD of a line: its class is known */
+	bool field_captured;     /* the field at hand is what rules look at */
 	bool field_kept;         /* the field at hand's value goes to stamp or message_id: it is the first */
 	struct field_place {
 		uint32_t start, colon, end; /* within `fields` */

@@ -177,6 +177,7 @@ enum reply transaction_start_data(
 	data_scan_init(&t->scan, to_header, t);
 	message_header_init(&t->header, t->o->stamp_header, t->own_token, to_body, t);
 	t->header.capture_fields = t->needs.fields;
+	t->header.looks = t->view->policy;
 	t->header.capture_body = t->needs.body;
 	t->header.find_8bit = (t->message->flags & MESSAGE_SMTPUTF8) != 0;
 	t->header.body_max = t->needs.body_max;

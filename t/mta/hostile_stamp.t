@@ -210,6 +210,28 @@ def unstamped(tap, h):
     h.reconfigure()
 
 
+# the header that chooses, and the binding it leads to
+CHOICES = [("acme", "acme"), (" acme \t", "acme"), ("\r\n\tacme\r\n ", "acme"), ("group:shared", "s1 s2"), ("default", "default"), ("s1", "s1"),
+           ("", "default"), (" ", "default"), ("nobody", "default"), ("ACME", "default"), ("acme, bravo", "default"), ("acme;", "default"), ("group:default", "default"),
+           ("group:nobody", "default"), ("ac\r\n me", "default"), ("acme\xa0", "default"), ("acme\x01", "default"), ("\"acme\"", "default"), ("acme" * 30000, "default"),
+           ("acme\r\nX-Choose: acme", "default"), ("acme\r\nx-choose: bravo", "default"), ("nobody\r\nX-Choose: acme", "default"), ("acme\r\nX-Chooser: bravo", "acme")]
+
+
+def headers(tap, h):
+    """Rules that deliveryd evaluates, on headers written by whoever likes."""
+    post = Post(tap, h)
+    for value, binding in CHOICES:
+        tap.equal(post.send("X-Choose: %s\r\n" % value, binding=binding), [OK], "a header that chooses: %.50r" % value)
+    fields = "A: %s\r\n"
+    for what, before in (("20,000 fields", fields % "b" * 20000), ("3 MB of fields", fields % ("b" * 950) * 3200), ("a field of 2 MB", fields % ("b" * 2000000)),
+                         ("lines that are no fields", "no field\r\n" * 5000), ("names that are nearly its own", "X-Customers: coyote\r\nX-Custome: coyote\r\n")):
+        tap.equal(post.send(before + "X-Customer: bravo\r\n", binding="bravo"), [OK], "a rule's header behind " + what)
+        tap.equal(post.send("X-Customer: bravo\r\n" + before, binding="bravo"), [OK], "and before " + what)
+    tap.equal(post.send("X-Customer: acme\r\n" * 3000 + "X-Customer: bravo\r\n", binding="bravo"), [OK], "the last of 3,001 instances")
+    tap.equal(post.send("A: 1\r\n\r\nX-Customer: bravo\r\n", binding="default"), [OK], "a rule's header in the body")
+    post.collect("headers")
+
+
 def nothing_claims(tap, h):
     """default_binding none and suspended."""
     post = Post(tap, h)
@@ -330,7 +352,7 @@ def keys(tap, h):
 
 def body(tap, h):
     began = time.monotonic()
-    for group in (forms, bad, unstamped, nothing_claims, keys):
+    for group in (forms, bad, unstamped, headers, nothing_claims, keys):
         group(tap, h)
         if os.environ.get("TIMES"):
             print("# %s: %.1f s" % (group.__name__, time.monotonic() - began))
@@ -340,7 +362,7 @@ def policy(rig):
     from mta import standard_policy
     text = standard_policy(rig)
     text["binding_groups"] = {"shared": {"bindings": {"s1": {"bind_address": rig.ip(104)}, "s2": {"bind_address": rig.ip(105)}}}}
-    text["rules"] = text["rules"][:1] + [{"name": "toD1", "when": RULE, "bind": "coyote"}]
+    text["rules"] = text["rules"][:1] + [{"name": "choose", "when": "header:X-Choose =~ ''", "bind": {"header": "X-Choose"}}] + [{"name": "toD1", "when": RULE, "bind": "coyote"}]
     return text
 
 

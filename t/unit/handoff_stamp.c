@@ -250,6 +250,26 @@ static void test_rules(void **state)
 	rig_free(&rig);
 }
 
+/* Fields that no rule looks at do not fill what is kept for rules, however many there are. */
+static void test_rule_behind_many_fields(void **state)
+{
+	static const char policy[] =
+	        "{" BIND ", \"rules\": [{\"when\": \"header:X-C == 'beta'\", \"bind\": \"beta\"}]}";
+	struct rig rig;
+	struct str message;
+
+	(void)state;
+	rig_init(&rig, NULL, NULL);
+	configure(&rig, "policy", "tempfail", policy);
+	str_init(&message);
+	for (unsigned i = 0; i < 20000; i++)
+		str_printf(&message, "X-Other-%u: a value so that it is more than a megabyte in all: %080u\r\n", i, i);
+	str_add(&message, "X-C: beta\r\n\r\nbody\r\n");
+	expect(&rig, "a@b.example", message.data, "250 2.0.0", "beta");
+	str_free(&message);
+	rig_free(&rig);
+}
+
 static void test_body_limit(void **state)
 {
 	static const char policy[] =
@@ -590,6 +610,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unstamped),
         cmocka_unit_test(test_null_sender),
         cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_rule_behind_many_fields),
         cmocka_unit_test(test_body_limit),
         cmocka_unit_test(test_recipient_rules),
         cmocka_unit_test(test_stale_rule),
