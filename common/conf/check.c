@@ -254,6 +254,19 @@ static void check_tls_pair(struct loader *l, const struct scope *s)
 		        "name both, or neither");
 }
 
+static void check_auth(struct loader *l, const struct scope *s)
+{
+	static const enum option_id needs[] = {OPT_outbound_smtp_auth_user, OPT_outbound_smtp_auth_pass};
+
+	if (!scope_get(s, OPT_outbound_smtp_auth_type) ||
+		number_in(l, s, OPT_outbound_smtp_auth_type) == AUTH_NONE)
+		return;
+	for (size_t i = 0; i < array_len(needs); i++)
+		if (!path_in(l, s, needs[i]))
+			report_pair(l, s, ERROR_ERROR, OPT_outbound_smtp_auth_type, needs[i],
+				"is of no use without", "name both, or \"none\"");
+}
+
 static void check_tls_verify(struct loader *l, const struct scope *s)
 {
 	if (sets_either(s, OPT_tls, OPT_tls_verify) && number_in(l, s, OPT_tls) == TLS_NO &&
@@ -284,6 +297,7 @@ static void check_scope(void *ctx, const struct scope *s)
 	check_port_unused(l, s);
 	check_total(l, s);
 	check_tls_pair(l, s);
+	check_auth(l, s);
 	check_tls_verify(l, s);
 	check_tls_file(l, s, OPT_tls_ca);
 	check_tls_file(l, s, OPT_tls_certificate);

@@ -38,6 +38,8 @@ static uint64_t mix_text(uint64_t seed, const char *s)
 #define KIND_ROUTES TEXT
 #define KIND_HOSTNAME TEXT
 #define KIND_PRIORITY TEXT
+#define KIND_WORD TEXT
+#define KIND_SECRET TEXT
 #define KIND_PATH TEXT
 
 #define SAME_NUMBER(field) equal &= a->field == b->field;

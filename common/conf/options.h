@@ -75,6 +75,8 @@ struct path_list {
 #define OPT_C_FIELDNAME const char *
 #define OPT_C_USERNAME const char *
 #define OPT_C_PRIORITY const char *
+#define OPT_C_WORD const char *
+#define OPT_C_SECRET const char *
 #define OPT_C_PATH const char *
 #define OPT_C_NETLIST struct net_list
 #define OPT_C_HOSTRULES struct host_rule_list
@@ -98,6 +100,8 @@ struct path_list {
 #define OPT_N_FIELDNAME OPT_PLAIN_NAME
 #define OPT_N_USERNAME OPT_PLAIN_NAME
 #define OPT_N_PRIORITY OPT_PLAIN_NAME
+#define OPT_N_WORD OPT_PLAIN_NAME
+#define OPT_N_SECRET OPT_PLAIN_NAME
 #define OPT_N_PATH OPT_PLAIN_NAME
 #define OPT_N_NETLIST OPT_PLAIN_NAME
 #define OPT_N_HOSTRULES OPT_PLAIN_NAME

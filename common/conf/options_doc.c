@@ -52,6 +52,8 @@ static void print_type(const struct option_row *row)
 	        [TYPE_HOSTNAME] = "host name",
 	        [TYPE_FIELDNAME] = "name of a header field",
 	        [TYPE_USERNAME] = "name of a user",
+	        [TYPE_WORD] = "text or \\fBnull\\fP",
+	        [TYPE_SECRET] = "text or \\fBnull\\fP; never shown",
 	        [TYPE_PRIORITY] = "GnuTLS priority string or \\fBnull\\fP",
 	        [TYPE_PATH] = "path",
 	        [TYPE_NETLIST] = "list of networks",

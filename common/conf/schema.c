@@ -82,6 +82,8 @@ static json_t *type_schema(const struct option_row *row)
 		        "__message__");
 	case TYPE_HOSTNAME:
 	case TYPE_PRIORITY:
+	case TYPE_WORD:
+	case TYPE_SECRET:
 	case TYPE_GATEWAY:
 		return json_pack("{s:[s, s], s:i}", "type", "string", "null", "minLength", 1);
 	case TYPE_FIELDNAME:

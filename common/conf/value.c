@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/names.h"
+#include "base/utf8.h"
 #include "conf/host_rule.h"
 #include "conf/value_list.h"
 
@@ -300,6 +301,19 @@ static bool user_name_char(unsigned char c)
 	return isalnum(c) || c == '_' || c == '-' || c == '.' || c == '$';
 }
 
+static bool text_has_control(const char *s)
+{
+	size_t len = strlen(s), n;
+	uint32_t code;
+
+	for (size_t i = 0; i < len; i += n) {
+		n = utf8_next(s + i, len - i, &code);
+		if (n == 0 || utf8_is_control(code))
+			return true;
+	}
+	return false;
+}
+
 static bool read_priority(struct value_reader *r, const struct place *p, const json_t *j, union value *out)
 {
 	const char *s = json_string_value(j), *at = NULL;
@@ -314,6 +328,26 @@ static bool read_priority(struct value_reader *r, const struct place *p, const j
 	gnutls_priority_deinit(parsed);
 	out->s = pool_strdup(r->pool, s);
 	return true;
+}
+
+/* Text without control characters. What is wrong with a secret is told without it. */
+static bool read_text(struct value_reader *r, const struct place *p, const struct option_row *row, const json_t *j,
+        union value *out)
+{
+	const char *s = json_string_value(j);
+	json_t *shown;
+
+	out->s = NULL;
+	if (json_is_null(j))
+		return true;
+	if (s && *s && !text_has_control(s)) {
+		out->s = pool_strdup(r->pool, s);
+		return true;
+	}
+	shown = row->type == TYPE_SECRET ? json_string("(not shown)") : json_deep_copy(j);
+	is_not(r, p, shown, "a text without control characters");
+	json_decref(shown);
+	return false;
 }
 
 static bool read_path(struct value_reader *r, const struct place *p, const struct option_row *row,
@@ -366,6 +400,9 @@ bool value_read(struct value_reader *r, const struct place *p, const struct opti
 		return read_chars(r, p, j, user_name_char, 32, "a user's name", out);
 	case TYPE_PRIORITY:
 		return read_priority(r, p, j, out);
+	case TYPE_WORD:
+	case TYPE_SECRET:
+		return read_text(r, p, row, j, out);
 	case TYPE_PATH:
 		return read_path(r, p, row, j, out);
 	case TYPE_NETLIST:
@@ -456,8 +493,11 @@ json_t *value_json(const struct option_row *row, union value v)
 	case TYPE_FIELDNAME:
 	case TYPE_USERNAME:
 	case TYPE_PRIORITY:
+	case TYPE_WORD:
 	case TYPE_PATH:
 		return v.s ? json_string(v.s) : json_null();
+	case TYPE_SECRET: /* whoever asks */
+		return v.s ? json_string("(not shown)") : json_null();
 	case TYPE_NETLIST:
 		return nets_json(v.nets);
 	case TYPE_HOSTRULES:
@@ -480,6 +520,8 @@ json_t *value_json(const struct option_row *row, union value v)
 
 bool value_equal(const struct option_row *row, union value a, union value b)
 {
+	if (row->type == TYPE_SECRET)
+		return a.s == b.s || (a.s && b.s && strcmp(a.s, b.s) == 0);
 	json_t *ja = value_json(row, a), *jb = value_json(row, b);
 	bool equal = json_equal(ja, jb);
 

@@ -30,6 +30,35 @@ static uint64_t parse_size(const char *p, const char *end)
 	return p == end || *p == ' ' ? value : 0;
 }
 
+/* RFC 4954 3: a list of mechanisms */
+static unsigned parse_auth(const char *p, const char *end)
+{
+	static const struct {
+		const char *name;
+		enum smtp_extension extension;
+	} mechanisms[] = {
+	        {"PLAIN", SMTP_EXT_AUTH_PLAIN},
+	        {"LOGIN", SMTP_EXT_AUTH_LOGIN},
+	        {"XOAUTH2", SMTP_EXT_AUTH_XOAUTH2},
+	};
+	unsigned found = 0;
+
+	while (p < end) {
+		const char *word;
+
+		while (p < end && (*p == ' ' || *p == '\t' || *p == '='))
+			p++;
+		word = p;
+		while (p < end && *p != ' ' && *p != '\t')
+			p++;
+		for (size_t i = 0; i < array_len(mechanisms); i++)
+			if (ascii_ieq_mem(
+			            word, (size_t)(p - word), mechanisms[i].name, strlen(mechanisms[i].name)))
+				found |= mechanisms[i].extension;
+	}
+	return found;
+}
+
 void smtp_offer_line(struct smtp_offer *offer, const char *raw, size_t len)
 {
 	size_t word = 0, i;
@@ -39,6 +68,8 @@ void smtp_offer_line(struct smtp_offer *offer, const char *raw, size_t len)
 	/* '=' for the sake of old servers ("AUTH=LOGIN") */
 	while (word < len && raw[word] != ' ' && raw[word] != '\t' && raw[word] != '=')
 		word++;
+	if (ascii_ieq_mem(raw, word, "AUTH", 4))
+		offer->extensions |= parse_auth(raw + word, raw + len);
 	for (i = 0; i < array_len(known); i++) {
 		if (!ascii_ieq_mem(raw, word, known[i].keyword, strlen(known[i].keyword)))
 			continue;

@@ -21,6 +21,9 @@ enum smtp_extension {
 	SMTP_EXT_8BITMIME = 1 << 2,
 	SMTP_EXT_SMTPUTF8 = 1 << 3,
 	SMTP_EXT_STARTTLS = 1 << 4,
+	SMTP_EXT_AUTH_PLAIN = 1 << 5,
+	SMTP_EXT_AUTH_LOGIN = 1 << 6,
+	SMTP_EXT_AUTH_XOAUTH2 = 1 << 7,
 };
 struct smtp_offer {
 	unsigned extensions; /* enum smtp_extension */

@@ -18,6 +18,7 @@ static void enter_helo(struct session *);
 static void enter_lhlo(struct session *);
 static void enter_starttls(struct session *);
 static void enter_handshake(struct session *);
+static void enter_auth(struct session *);
 static void enter_idle(struct session *);
 static void enter_mail(struct session *);
 static void enter_rcpt(struct session *);
@@ -33,6 +34,7 @@ static void reply_ehlo(struct session *);
 static void reply_helo(struct session *);
 static void reply_lhlo(struct session *);
 static void reply_starttls(struct session *);
+static void reply_auth(struct session *);
 static void reply_idle(struct session *);
 static void reply_mail(struct session *);
 static void reply_rcpt(struct session *);
@@ -215,6 +217,8 @@ static void refused(struct session *s, enum smtp_ending ending)
 	struct outcome why;
 
 	smtp_reply_outcome(&s->reply, smtp_state_outcome(s->state), &why);
+	if (s->state == SMTP_AUTH)
+		smtp_auth_hide(s, &why);
 	why.class = OUTCOME_TRANSIENT;
 	smtp_session_fail(s, &why, s->reply.code == 421 ? SMTP_PEER_GONE : SMTP_PEER, ending);
 }
@@ -282,6 +286,12 @@ static void enter_starttls(struct session *s)
 static void enter_handshake(struct session *s)
 {
 	smtp_tls_begin(s);
+}
+
+static void enter_auth(struct session *s)
+{
+	if (may_send(s))
+		smtp_auth_command(s, &s->out);
 }
 
 static void enter_idle(struct session *s)
@@ -383,7 +393,10 @@ static void greeted(struct session *s)
 {
 	switch (smtp_tls_choose(s)) {
 	case SMTP_TLS_CLEAR:
-		ready(s);
+		if (smtp_auth_wanted(s))
+			smtp_session_enter(s, SMTP_AUTH);
+		else if (s->state < SMTP_QUIT)
+			ready(s);
 		break;
 	case SMTP_TLS_START:
 		smtp_session_enter(s, SMTP_STARTTLS);
@@ -412,6 +425,26 @@ static void reply_starttls(struct session *s)
 		str_printf(&said, "STARTTLS was refused: %u %s", s->reply.code, s->reply.text);
 		smtp_tls_fail(s, "4.7.5", said.data);
 		str_free(&said);
+	}
+}
+
+static void reply_auth(struct session *s)
+{
+	if (s->quitting) { /* in the middle of it nothing but its end makes sense */
+		smtp_session_enter(s, SMTP_CLOSED);
+	} else if (first_digit(s) == 2) {
+		ready(s);
+	} else if (s->reply.code == 334) {
+		if (!may_send(s))
+			return;
+		if (smtp_auth_respond(s, &s->out))
+			smtp_io_arm(s);
+		else
+			wrong_code(s);
+	} else if (first_digit(s) == 3) {
+		wrong_code(s);
+	} else {
+		refused(s, SMTP_END_QUIT); /* the mail waits, whatever the class */
 	}
 }
 
@@ -725,6 +758,7 @@ void smtp_session_quit(struct session *s)
 	case SMTP_HELO:
 	case SMTP_LHLO:
 	case SMTP_STARTTLS:
+	case SMTP_AUTH:
 		smtp_jobs_return(s, NULL);
 		smtp_io_arm(s);
 		return;

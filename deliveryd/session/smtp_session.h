@@ -125,6 +125,7 @@ struct session {
 	struct tls_creds_wait tls_wait;
 	struct tls_facts tls_facts;
 	struct smtp_offer offer;
+	unsigned auth_step; /* 334s answered */
 	struct mail *jobs, **jobs_end; /* jobs given, not begun, by their mails */
 	struct smtp_transaction t;
 	uint32_t completed;         /* transactions that ran to their end, whatever the replies */
@@ -196,6 +197,15 @@ void smtp_tls_handshake(struct session *); /* the descriptor is ready */
 void smtp_tls_lost(struct session *, const char *what);
 void smtp_tls_keep_ticket(struct session *);
 void smtp_tls_end(struct session *); /* closed, or about to connect again */
+
+/* --- smtp_auth.c: AUTH --------------------------------------------------------------------------------- */
+/* After the reply to EHLO: true if AUTH is to be entered; false if there is nothing to do, or the session has ended. */
+bool smtp_auth_wanted(struct session *);
+void smtp_auth_command(struct session *, struct str *); /* entering AUTH */
+/* The answer to a 334; false if none is due. */
+bool smtp_auth_respond(struct session *, struct str *);
+/* Takes the text out of what the other side said in AUTH if it repeats a secret. */
+void smtp_auth_hide(struct session *, struct outcome *said);
 
 /* --- smtp_transaction.c: jobs -----------------------------------------------------------------------------
  */

@@ -50,7 +50,7 @@ enum smtp_tls_choice smtp_tls_choose(struct session *s)
 		return offered ? SMTP_TLS_START : SMTP_TLS_MISSING;
 	if (!offered || s->clear_only || s->unix_path)
 		return SMTP_TLS_CLEAR;
-	if (s->o->tls_ifavailable_fallback &&
+	if (smtp_tls_may_do_without(s) &&
 	        tls_memory_is_broken(s->net->tls_memory, &place, loop_now_us(s->net->loop)))
 		return SMTP_TLS_CLEAR;
 	return SMTP_TLS_START;
@@ -58,7 +58,9 @@ enum smtp_tls_choice smtp_tls_choose(struct session *s)
 
 bool smtp_tls_may_do_without(struct session *s)
 {
-	return s->o->tls == TLS_IFAVAILABLE && s->o->tls_ifavailable_fallback;
+	/* with credentials a forged refusal would be worth something */
+	return s->o->tls == TLS_IFAVAILABLE && s->o->tls_ifavailable_fallback &&
+	       s->o->outbound_smtp_auth_type == AUTH_NONE;
 }
 
 void smtp_tls_fail(struct session *s, const char *enhanced, const char *what)

@@ -566,7 +566,7 @@ static void take_command(struct conn *c, char *line, size_t len, bool more)
 		n++;
 	}
 	point[n] = '\0';
-	point_begin(c, point, line);
+	point_begin(c, c->code == 334 ? "SASL" : point, line);
 	if (strcmp(point, "EHLO") == 0 || strcmp(point, "LHLO") == 0)
 		c->pipelining = strstr(c->actions, "PIPELINING") != NULL;
 }

@@ -7,7 +7,7 @@
  *              POINT[/N] [TEXT]: ACTION[; ACTION]...
  *
  *            POINT  CONNECT (instead of the banner) EHLO HELO LHLO MAIL RCPT DATA BODY (the first bytes after 354)
- *                   DOT RSET QUIT IDLE (behind the reply to DOT), or any other command's verb
+ *                   DOT RSET QUIT IDLE (behind the reply to DOT) SASL (a line behind 334), or any other command's verb
  *            /N     only the N-th time since the MX was made; TEXT: only when the command contains it (RCPT; DOT of
  *                   LMTP: the recipient's address). Of several lines that fit the last one counts.
  *            ACTION 250 TEXT, 250-TEXT  a reply line ("\n" within it makes further lines)

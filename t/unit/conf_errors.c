@@ -367,6 +367,13 @@ static void test_across_options(void **state)
 	                     "\"SECURE192:-VERS-TLS1.1\"\n"},
 	        {BINDING(A ", \"tls_priority\": \"SECURE192:-VERS-TLS1.1\", \"tls_min_version\": \"1.2\""),
 	                ""},
+	        {BINDING(A ", \"outbound_smtp_auth_type\": \"plain\", \"outbound_smtp_auth_user\": \"u\""),
+	                ACME ": outbound_smtp_auth_type (\"plain\") is of no use without "
+	                     "outbound_smtp_auth_pass (null): name "
+	                     "both, or \"none\"\n"},
+	        {BINDING(A ", \"outbound_smtp_auth_pass\": 4711"),
+	                ACME ".outbound_smtp_auth_pass: \"(not shown)\" is not a text without control "
+	                     "characters\n"},
 	        {BINDING(A ", \"tls_key\": \"/dev/null\""),
 	                ACME ": tls_key (\"/dev/null\") is of no use without tls_certificate (null): name "
 	                     "both, or neither\n"},

@@ -34,6 +34,38 @@ static void test_defaults(void **state)
 	pool_free(&pool);
 }
 
+/* A secret is compared, and never shown: not as a value, not in what is said about a bad one. */
+static void test_secret(void **state)
+{
+	const struct conf_file file = {"x.json", "", 0};
+	const struct place top = {.file = &file};
+	const struct option_row *row = &option_rows[OPT_outbound_smtp_auth_pass];
+	struct pool *pool = pool_new(4096);
+	struct errors errors = {0};
+	struct value_reader r = {pool, &errors};
+	union value a, b;
+	json_t *good = json_string("tiger"), *other = json_string("lion"), *bad = json_string("tig\ner");
+	json_t *shown;
+
+	(void)state;
+	assert_true(value_read(&r, &top, row, good, &a));
+	assert_string_equal(a.s, "tiger");
+	assert_true(value_read(&r, &top, row, other, &b));
+	assert_false(value_equal(row, a, b));
+	assert_true(value_equal(row, a, a));
+	shown = value_json(row, a);
+	assert_string_equal(json_string_value(shown), "(not shown)");
+	assert_false(value_read(&r, &top, row, bad, &b));
+	assert_int_equal(errors.n, 1);
+	assert_null(strstr(errors.items[0].text, "tig"));
+	json_decref(good);
+	json_decref(other);
+	json_decref(bad);
+	json_decref(shown);
+	errors_free(&errors);
+	pool_free(&pool);
+}
+
 /* Sentences, for the manual; scopes, or a reload word */
 static void test_rows(void **state)
 {
@@ -82,6 +114,8 @@ static void test_conn_options(void **state)
 #define CHANGE_GATEWAY CHANGE_TEXT
 #define CHANGE_ROUTES CHANGE_TEXT
 #define CHANGE_PRIORITY CHANGE_TEXT
+#define CHANGE_WORD CHANGE_TEXT
+#define CHANGE_SECRET CHANGE_TEXT
 #define CHANGE_PATH CHANGE_TEXT
 #define IF_CONN(type, name)                                                                                  \
 	CHANGE_##type(OPT_N_##type(name));                                                                   \
@@ -307,6 +341,7 @@ static void test_print_errors(void **state)
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_secret),
         cmocka_unit_test(test_conn_options),
         cmocka_unit_test(test_diff),
         cmocka_unit_test(test_diff_rules),

@@ -127,6 +127,134 @@ static void test_no(void **state)
 	end(&t);
 }
 
+/* AUTH: the whole of a session for each mechanism, and that mail waits whenever it does not come about. */
+#define OFFER "EHLO: 250-mx\\n250-PIPELINING\\n250-STARTTLS\\n250-SIZE\\n250 AUTH PLAIN LOGIN XOAUTH2"
+#define UNDER_TLS "+|EHLO client.test|STARTTLS|TLS[mx.test]|EHLO client.test|"
+
+static void credentials(struct tls_rig *t, enum auth_type type)
+{
+	struct conn_options *o = &t->r.profile.o;
+
+	o->outbound_smtp_auth_type = type;
+	o->outbound_smtp_auth_user = "user";
+	o->outbound_smtp_auth_pass = "pass";
+}
+
+static void test_auth(void **state)
+{
+	static const struct {
+		enum auth_type type;
+		const char *script[3], *story, *log;
+	} cases[] = {
+	        {AUTH_PLAIN, {"AUTH: 235 2.7.0 yes"}, "ready want done:ok closed",
+	                UNDER_TLS "AUTH PLAIN AHVzZXIAcGFzcw==|" SENT "|QUIT"},
+	        {AUTH_LOGIN,
+	                {"AUTH: 334 VXNlcm5hbWU6", "SASL dXNlcg==: 334 UGFzc3dvcmQ6",
+	                        "SASL cGFzcw==: 235 2.7.0 yes"},
+	                "ready want done:ok closed", UNDER_TLS "AUTH LOGIN|dXNlcg==|cGFzcw==|" SENT "|QUIT"},
+	        {AUTH_XOAUTH2, {"AUTH: 235 2.7.0 yes"}, "ready want done:ok closed",
+	                UNDER_TLS "AUTH XOAUTH2 dXNlcj11c2VyAWF1dGg9QmVhcmVyIHBhc3MBAQ==|" SENT "|QUIT"},
+	        {AUTH_PLAIN, {"AUTH: 535 5.7.8 no"}, "back/lost failed",
+	                UNDER_TLS "AUTH PLAIN AHVzZXIAcGFzcw==|QUIT"},
+	        {AUTH_PLAIN, {"AUTH: 454 4.7.0 later"}, "back/lost failed",
+	                UNDER_TLS "AUTH PLAIN AHVzZXIAcGFzcw==|QUIT"},
+	        {AUTH_PLAIN, {"AUTH: 421 4.7.0 too often; close"}, "back/lost failed",
+	                UNDER_TLS "AUTH PLAIN AHVzZXIAcGFzcw=="},
+	        {AUTH_PLAIN, {"AUTH: 334 "}, "back/lost failed", UNDER_TLS "AUTH PLAIN AHVzZXIAcGFzcw=="},
+	        {AUTH_PLAIN, {"AUTH: close"}, "back/lost failed", UNDER_TLS "AUTH PLAIN AHVzZXIAcGFzcw=="},
+	        {AUTH_PLAIN, {"AUTH: silent"}, "back/lost failed", UNDER_TLS "AUTH PLAIN AHVzZXIAcGFzcw=="},
+	        {AUTH_LOGIN, {"AUTH: 334 VXNlcm5hbWU6", "SASL dXNlcg==: 535 5.7.8 no"}, "back/lost failed",
+	                UNDER_TLS "AUTH LOGIN|dXNlcg==|QUIT"},
+	        {AUTH_LOGIN,
+	                {"AUTH: 334 VXNlcm5hbWU6", "SASL dXNlcg==: 334 UGFzc3dvcmQ6",
+	                        "SASL cGFzcw==: 334 more"},
+	                "back/lost failed", UNDER_TLS "AUTH LOGIN|dXNlcg==|cGFzcw=="},
+	        {AUTH_XOAUTH2, {"AUTH: 334 eyJzdGF0dXMiOiI0MDEifQ=="}, "back/lost failed",
+	                UNDER_TLS "AUTH XOAUTH2 dXNlcj11c2VyAWF1dGg9QmVhcmVyIHBhc3MBAQ==||QUIT"},
+	        /* not offered under TLS, whatever was in clear text; another mechanism; after HELO */
+	        {AUTH_PLAIN, {"EHLO/2: 250 mx"}, "back/lost failed", UNDER_TLS "QUIT"},
+	        {AUTH_PLAIN, {"EHLO/2: 250-mx\\n250 AUTH LOGIN CRAM-MD5"}, "back/lost failed",
+	                UNDER_TLS "QUIT"},
+	        {AUTH_PLAIN, {"EHLO/2: 500 no"}, "back/lost failed", UNDER_TLS "HELO client.test|QUIT"},
+	        /* never in clear text */
+	        {AUTH_PLAIN, {"EHLO: 250-mx\\n250 AUTH PLAIN"}, "back/lost failed",
+	                "+|EHLO client.test|QUIT"},
+	        {AUTH_PLAIN, {"STARTTLS: 454 4.7.0 no"}, "back/lost failed",
+	                "+|EHLO client.test|STARTTLS|QUIT"},
+	        {AUTH_PLAIN, {"STARTTLS: 220 go; close"}, "back/lost failed", "+|EHLO client.test|STARTTLS"},
+	};
+	struct tls_rig t;
+	unsigned i, j;
+
+	(void)state;
+	for (i = 0; i < array_len(cases); i++) {
+		begin(&t);
+		credentials(&t, cases[i].type);
+		scripted_mx_line(t.r.mx, OFFER);
+		for (j = 0; j < 3 && cases[i].script[j]; j++)
+			assert_true(scripted_mx_line(t.r.mx, cases[i].script[j]));
+		rig_forget(&t.r);
+		rig_open(&t.r, rig_job("a@acme.test", "x@example.test", BODY));
+		rig_run(&t.r);
+		if (t.r.session && t.r.ready) {
+			session_quit(t.r.session);
+			rig_run(&t.r);
+		}
+		rig_advance(&t.r, 100);
+		if (strcmp(t.r.story.data, cases[i].story) != 0 ||
+		        strncmp(scripted_mx_log(t.r.mx), cases[i].log, strlen(cases[i].log)) != 0)
+			fail_msg("case %u: \"%s\", %s", i, t.r.story.data, scripted_mx_log(t.r.mx));
+		assert_true((t.r.ready > 0) == (scripted_mx_n_mails(t.r.mx) > 0));
+		end(&t);
+	}
+}
+
+/* What the other side makes of our secret is not ours to tell. */
+static void test_auth_echo(void **state)
+{
+	static const char *const echo[] = {"AUTH: 535 5.7.8 AUTH PLAIN AHVzZXIAcGFzcw== is wrong",
+	        "AUTH: 535 5.7.8 no pass for you", "AUTH: 421 4.7.0 cGFzcw==; close"};
+	struct tls_rig t;
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < array_len(echo); i++) {
+		begin(&t);
+		credentials(&t, AUTH_PLAIN);
+		scripted_mx_line(t.r.mx, OFFER);
+		scripted_mx_line(t.r.mx, echo[i]);
+		deliver(&t, "back/lost failed", NULL);
+		assert_int_equal(t.r.why.state, STATE_AUTH);
+		assert_null(strstr(t.r.why.reply, "pass"));
+		assert_null(strstr(t.r.why.reply, "cGFzcw"));
+		assert_null(strstr(t.r.jobs[0]->outcomes[0].reply, "GFzcw"));
+		end(&t);
+	}
+}
+
+/* outbound_smtp_auth_clear: where TLS is not offered or not wanted. Never in place of one that failed. */
+static void test_auth_clear(void **state)
+{
+	struct tls_rig t;
+
+	(void)state;
+	begin(&t);
+	credentials(&t, AUTH_PLAIN);
+	t.r.profile.o.outbound_smtp_auth_clear = true;
+	scripted_mx_line(t.r.mx, "AUTH: 235 2.7.0 yes");
+	scripted_mx_line(t.r.mx, "EHLO: 250-mx\\n250-PIPELINING\\n250-SIZE\\n250 AUTH=PLAIN");
+	deliver(&t, "ready want done:ok closed",
+	        "+|EHLO client.test|AUTH PLAIN AHVzZXIAcGFzcw==|" SENT "|QUIT");
+	scripted_mx_line(t.r.mx, OFFER);
+	scripted_mx_line(t.r.mx, "STARTTLS: 454 4.7.0 no");
+	deliver(&t, "back/lost failed", "+|EHLO client.test|STARTTLS|QUIT");
+	scripted_mx_line(t.r.mx, "STARTTLS: 220 go; close");
+	deliver(&t, "back/lost failed", NULL);
+	deliver(&t, "back/lost failed", NULL);
+	assert_int_equal(scripted_mx_n_mails(t.r.mx), 1);
+	end(&t);
+}
+
 /* A request for a new handshake is passed over, a stream of them ends the session. */
 static void test_renegotiation(void **state)
 {
@@ -448,6 +576,9 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ifavailable),
         cmocka_unit_test(test_not_offered),
         cmocka_unit_test(test_no),
+        cmocka_unit_test(test_auth),
+        cmocka_unit_test(test_auth_echo),
+        cmocka_unit_test(test_auth_clear),
         cmocka_unit_test(test_renegotiation),
         cmocka_unit_test(test_starttls_refused),
         cmocka_unit_test(test_handshake_fails),
