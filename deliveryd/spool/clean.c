@@ -531,7 +531,8 @@ uint64_t clean_allows(const struct spool *s)
 	const struct cleaner *cl = s->cleaner;
 	uint64_t n;
 
-	if (cl->phase == CLEAN_IDLE)
+	if (cl->phase == CLEAN_IDLE ||
+	        !has_room(s, cl->segment)) /* it does not get on: nobody waits for it */
 		return UINT64_MAX;
 	n = need(s);
 	if (n == NO_GAIN || slack(s) >= n / 2)

@@ -262,7 +262,8 @@ static void gather_adds(struct spool *s, struct batch *b)
 {
 	uint64_t allowed = clean_allows(s), before = b->length;
 
-	for (struct pending_add *add = s->adds; add != NULL && b->length - before < allowed;
+	/* one that cannot be stored is answered in its turn */
+	for (struct pending_add *add = s->adds; add != NULL && !add->bad && b->length - before < allowed;
 	        add = add->next) {
 		struct spool_results *r = add->request->results;
 
@@ -362,6 +363,7 @@ static void apply_add(struct spool *s, const struct taken *t)
 {
 	struct pending_add *add = t->item;
 
+	assert(add == s->adds); /* all that stood before it has been answered */
 	if (!apply_version(s, &add->version, &add->held, t->last))
 		return;
 	add->held = 0;
@@ -375,6 +377,7 @@ static void apply_add_results(struct spool *s, const struct taken *t)
 {
 	struct pending_add *add = t->item;
 
+	assert(add == s->adds);
 	apply_results(s, add->request->results, t);
 	add->request->results->written = t->to;
 	if (t->last)

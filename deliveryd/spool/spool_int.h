@@ -31,7 +31,6 @@ struct segment {
 	int fd;
 	bool damaged;      /* a copy is set aside: the file is not reused */
 	bool idx_complete; /* idx has all of it */
-	bool unreadable;   /* the cleaner met EIO: it stays */
 	struct str idx;    /* what the .idx file will say; empty once written */
 };
 
@@ -124,7 +123,6 @@ struct spool {
 	bool failed, low_space;
 	bool stuck_told;         /* logged, until something was written again */
 	struct body_read *reads, **reads_tail; /* not begun: too much is read already (cursor.c) */
-	unsigned jobs;           /* of the stock, under way */
 	struct cleaner *cleaner; /* clean.c's */
 	struct start *start;     /* until replay is done */
 	struct spool_metrics {

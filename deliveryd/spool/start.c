@@ -380,7 +380,7 @@ static bool settle_head(struct start *st, struct start_file *f, bool highest, st
 	return is_unborn ? start_give_back(s, f->number, err) : set_aside(s, f, err);
 }
 
-/* ---- all of it ---- */
+/* ---- which segments count ---- */
 
 static void find_last(struct start *st)
 {

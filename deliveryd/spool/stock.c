@@ -159,7 +159,6 @@ static void job_done(struct mail *mail)
 	struct spool *s = job->spool;
 
 	s->stock.coming -= job->what == STOCK_MAKE || job->what == STOCK_RECYCLE;
-	s->jobs--;
 	if (job->what == STOCK_MAKE)
 		made(s, job);
 	else if (job->error_number == EIO || job->error_number == EROFS)
@@ -185,7 +184,6 @@ static void job_start(struct spool *s, int what, uint64_t number, uint64_t name)
 	job->work.reply = s->loop;
 	job->work.done.take = job_done;
 	s->stock.coming += what == STOCK_MAKE || what == STOCK_RECYCLE;
-	s->jobs++;
 	workers_do(s->cfg.disk, &job->work);
 }
 

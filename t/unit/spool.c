@@ -186,6 +186,35 @@ static void test_results_with_a_message_do_not_overtake(void **state)
 	assert_int_equal(rig_find(rig, id)->deliveries[0].attempts, 101);
 }
 
+/* One among others that cannot be stored: it alone is refused, and the others are stored once. */
+static void test_one_of_several_is_bad(void **state)
+{
+	struct rig *rig = &((struct fixture *)*state)->rig;
+	uint64_t ended = rig_store(rig, &plain);
+	struct rig_add *adds[5];
+	struct spool_results *with = spool_results_new();
+
+	spool_results_done(with, ended, 0);
+	for (int i = 0; i < 5; i++)
+		adds[i] = rig_add_start(rig, &plain, i == 2 ? with : NULL);
+	adds[1]->message->sender = "a@example.org>\r\nDATA";
+	adds[2]->message->sender = "a\tb@example.org";
+	rig_run(rig);
+	for (int i = 0; i < 5; i++) {
+		assert_true(adds[i]->answered);
+		assert_int_equal(adds[i]->result, i == 1 || i == 2 ? SPOOL_IO_ERROR : SPOOL_STORED);
+		assert_int_equal(adds[i]->queued, i != 1 && i != 2);
+	}
+	assert_int_equal(spool_uncommitted(rig->spool), 0);
+	reopen(rig);
+	assert_int_equal(rig->n_live, 4);
+	assert_non_null(rig_find(rig, ended)); /* its end did not come to be */
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(rig_find(rig, adds[i]->id) != NULL, i != 1 && i != 2);
+		rig_add_free(&adds[i]);
+	}
+}
+
 static void test_deliveries_are_told_apart(void **state)
 {
 	struct rig *rig = &((struct fixture *)*state)->rig;
@@ -291,6 +320,30 @@ static void test_many_segments(void **state)
 	}
 }
 
+/* spool.segment_size may change: what there is stays readable, what is spare is made anew. */
+static void test_segment_size_changes(void **state)
+{
+	struct rig *rig = &((struct fixture *)*state)->rig;
+	const struct rig_message m = {.n_deliveries = 1, .n_recipients = 2, .body = 3000};
+	uint64_t ids[60];
+	size_t n = 0;
+
+	for (unsigned size = 1; size <= 3; size++) {
+		rig_close(rig);
+		rig->cfg.segment_size = (size % 2 == 0 ? 2 : 1) * SMALL;
+		assert_true(rig_open(rig));
+		assert_int_equal(rig->n_live, n);
+		for (int i = 0; i < 20; i++)
+			ids[n++] = rig_store(rig, &m);
+		for (size_t i = 0; i < n; i++)
+			assert_true(ids[i] != 0 && rig_body_ok(rig, ids[i], m.body));
+	}
+	for (size_t i = 0; i < n; i++)
+		rig_done(rig, ids[i], 0);
+	reopen(rig);
+	assert_int_equal(rig->n_live, 0);
+}
+
 static void test_large_body(void **state)
 {
 	struct rig *rig = &((struct fixture *)*state)->rig;
@@ -325,11 +378,13 @@ static const struct CMUnitTest tests[] = {
         TEST(test_newest_state_wins),
         TEST(test_what_is_read_back_is_bounded),
         TEST(test_results_with_a_message_do_not_overtake),
+        TEST(test_one_of_several_is_bad),
         TEST(test_deliveries_are_told_apart),
         TEST(test_settings),
         TEST(test_long_recipient_list),
         TEST(test_long_list_alone),
         TEST(test_many_segments),
+        TEST(test_segment_size_changes),
         TEST(test_large_body),
 };
 

@@ -6,6 +6,7 @@
 #include "config.h"
 #include "t/lib/test.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -336,6 +337,19 @@ static void check(const char *path, struct known **all)
 	rig_free(&rig);
 }
 
+/* They can be done without. */
+static void remove_index_files(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+
+	assert_non_null(dir);
+	while ((entry = readdir(dir)) != NULL)
+		if (strstr(entry->d_name, ".idx") != NULL)
+			assert_int_equal(unlinkat(dirfd(dir), entry->d_name, 0), 0);
+	closedir(dir);
+}
+
 static void test_killed_again_and_again(void **state)
 {
 	unsigned rounds =
@@ -348,6 +362,8 @@ static void test_killed_again_and_again(void **state)
 	fake_rnd_init(&rnd, (uint64_t)getpid());
 	for (unsigned round = 1; round <= rounds; round++) {
 		run_and_kill(path, &all, round, 1 + (unsigned)rnd_below(&rnd.rnd, 6000));
+		if (round % 3 == 0)
+			remove_index_files(path);
 		check(path, &all);
 	}
 	HASH_ITER (hh, all, k, next) {
