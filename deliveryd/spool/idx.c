@@ -133,7 +133,8 @@ void idx_write_now(struct spool *s, struct segment *seg)
 	str_free(&job.entries);
 }
 
-static uint8_t *read_all(struct spool *s, uint64_t number, size_t *n)
+/* NULL: none, or too short to be one (0), or the disk does not let it be read (its errno). */
+static uint8_t *read_all(struct spool *s, uint64_t number, size_t *n, int *error_number)
 {
 	char name[FORMAT_NAME_SIZE];
 	int fd = s->io->open(s->io, s->dir, format_name(name, FILE_IDX, number), O_RDONLY, 0);
@@ -141,11 +142,16 @@ static uint8_t *read_all(struct spool *s, uint64_t number, size_t *n)
 	uint64_t size;
 	ssize_t got;
 
+	*error_number = fd < 0 && errno != ENOENT ? errno : 0;
 	if (fd < 0)
 		return NULL;
-	if (s->io->size(s->io, fd, &size) == 0 && size >= IDX_HEAD && size <= UINT32_MAX) {
+	if (s->io->size(s->io, fd, &size) < 0) {
+		*error_number = errno;
+	} else if (size >= IDX_HEAD && size <= UINT32_MAX) {
 		bytes = mem_alloc(size);
 		got = disk_read_full(s->io, fd, bytes, size, 0);
+		if (got < 0)
+			*error_number = errno;
 		if (got < 0 || (uint64_t)got != size)
 			mem_free(&bytes);
 		*n = size;
@@ -155,10 +161,10 @@ static uint8_t *read_all(struct spool *s, uint64_t number, size_t *n)
 }
 
 bool idx_read(struct spool *s, uint64_t number, struct segment_head *head, uint64_t *next_sequence,
-        uint64_t *end, uint8_t **entries, size_t *n)
+        uint64_t *end, uint8_t **entries, size_t *n, int *error_number)
 {
 	size_t size = 0;
-	uint8_t *bytes = read_all(s, number, &size);
+	uint8_t *bytes = read_all(s, number, &size, error_number);
 
 	if (bytes == NULL)
 		return false;

@@ -200,7 +200,10 @@ void idx_add_records(
         struct segment *, uint32_t offset, const uint8_t *records, size_t n); /* without bodies */
 void idx_seal(struct spool *, struct segment *);      /* has the file written by a worker */
 void idx_write_now(struct spool *, struct segment *); /* blocks */
-/* The file's head, and its entries (each offset u32, record's head and meta); false: none, or not whole */
+/* The file's head, and its entries (each offset u32, record's head and meta). False: none, or not whole, or not to be
+ * read (*error_number, else 0). */
+bool idx_read(struct spool *, uint64_t number, struct segment_head *, uint64_t *next_sequence, uint64_t *end,
+        uint8_t **entries, size_t *n, int *error_number); false: none, or not whole */
 bool idx_read(struct spool *, uint64_t number, struct segment_head *, uint64_t *next_sequence, uint64_t *end,
         uint8_t **entries, size_t *n);
 

@@ -12,7 +12,10 @@
  *      one, each with a sync of the folder before the next, so that none is missing while an older one is there;
  *      else newly made; else, on a disk that is full to the brim, the last one is continued behind its valid part,
  *      once what is torn there is overwritten. So any number of starts on a full disk succeeds.
- *   5. Only then rubbish is swept: half-made segments, index files of nothing, body files nobody names.
+ *   5. Only then rubbish is swept: index files of nothing, body files nobody names.
+ *
+ * Nothing is freed or set aside before all has been read: a disk that does not let itself be read is not damage, and the
+ * next start finds everything as it was.
  */
 #include "config.h"
 #include <assert.h>
@@ -30,8 +33,8 @@ static void each_file(void *ctx, const char *name)
 	uint64_t number;
 	enum file_kind kind = format_name_parse(name, &number);
 
-	if (kind == FILE_OTHER)
-		return;
+	if (kind == FILE_OTHER || (kind != FILE_SPARE && kind != FILE_NEW && number > UINT32_MAX))
+		return; /* not ours */
 	if (st->n == st->size) {
 		st->size = st->size * 2 + 64;
 		st->files = mem_array(st->files, st->size, sizeof(*st->files));
@@ -181,17 +184,14 @@ static void found_record(void *ctx, const struct record *r, uint32_t offset)
 
 static void report_damage(struct spool *s, struct segment *seg, const struct scan *scan)
 {
-	char name[FORMAT_NAME_SIZE], aside[FORMAT_NAME_SIZE];
+	char name[FORMAT_NAME_SIZE];
 
-	(void)format_name(name, FILE_SEGMENT, seg->number);
-	(void)format_name(aside, FILE_DAMAGED, seg->number);
 	log_error("spool: %s/%s: damaged in %u places, the first at %" PRIu64
-	          "; %u records were saved from there; a copy stays as %s",
-	        s->path, name, scan->damaged, scan->damaged_at, scan->salvaged, aside);
+	          "; %u records were saved from there",
+	        s->path, format_name(name, FILE_SEGMENT, seg->number), scan->damaged, scan->damaged_at,
+	        scan->salvaged);
 	metric_add(s->m.damaged, scan->damaged);
 	seg->damaged = true;
-	if (s->io->link(s->io, s->dir, name, aside) < 0 && errno != EEXIST)
-		log_warning("spool: %s/%s: link: %s", s->path, aside, strerror(errno));
 }
 
 static bool replay_image(
@@ -242,10 +242,11 @@ static bool replay_idx(struct start *st, struct segment *seg, uint64_t stop)
 	struct segment_head head;
 	uint64_t next_sequence, end;
 	uint8_t *entries;
+	int error_number; /* whatever it was: the segment itself has it all */
 	size_t n;
 	bool ok;
 
-	if (!idx_read(st->spool, seg->number, &head, &next_sequence, &end, &entries, &n))
+	if (!idx_read(st->spool, seg->number, &head, &next_sequence, &end, &entries, &n, &error_number))
 		return false;
 	ok = head.nonce == seg->nonce && head.first_sequence == seg->first_sequence &&
 	     next_sequence == stop && end <= seg->size && walk_entries(st, seg, entries, n, false);
@@ -341,20 +342,6 @@ static bool unborn(struct spool *s, const struct start_file *f, bool *yes, struc
 	return got >= 0 || start_read_failed(s, f->number, 0, err);
 }
 
-static bool set_aside(struct spool *s, const struct start_file *f, struct error *err)
-{
-	char name[FORMAT_NAME_SIZE], aside[FORMAT_NAME_SIZE];
-
-	(void)format_name(name, FILE_SEGMENT, f->number);
-	(void)format_name(aside, FILE_DAMAGED, f->number);
-	log_error("spool: %s/%s: damaged: its head is lost, nothing in it can be read; set aside as %s",
-	        s->path, name, aside);
-	metric_add(s->m.damaged, 1);
-	if (s->io->rename(s->io, s->dir, name, aside) < 0)
-		return error_sys(err, "%s/%s: rename to %s", s->path, name, aside);
-	return true;
-}
-
 /* A head that is lost may stand in the index file too; if not, the highest segment may be unborn. */
 static bool settle_head(struct start *st, struct start_file *f, bool highest, struct error *err)
 {
@@ -363,8 +350,9 @@ static bool settle_head(struct start *st, struct start_file *f, bool highest, st
 	uint8_t *entries;
 	size_t n;
 	bool is_unborn = false;
+	int error_number;
 
-	if (idx_read(s, f->number, &f->head, &next_sequence, &end, &entries, &n)) {
+	if (idx_read(s, f->number, &f->head, &next_sequence, &end, &entries, &n, &error_number)) {
 		mem_free(&entries);
 		log_error("spool: %s: segment %" PRIu64
 		          " is damaged: its head is lost; taken from its index file",
@@ -374,10 +362,15 @@ static bool settle_head(struct start *st, struct start_file *f, bool highest, st
 		f->damaged = true;
 		return true;
 	}
+	if (error_number != 0) { /* it may have the head: nobody knows */
+		errno = error_number;
+		return error_sys(err, "%s: reading the index file of segment %" PRIu64, s->path, f->number);
+	}
 	if (highest && !unborn(s, f, &is_unborn, err))
 		return false;
-	f->kind = is_unborn ? FILE_OTHER : FILE_DAMAGED;
-	return is_unborn ? start_give_back(s, f->number, err) : set_aside(s, f, err);
+	f->kind = FILE_OTHER;
+	f->fate = is_unborn ? FATE_GIVEN_BACK : FATE_SET_ASIDE;
+	return true;
 }
 
 /* ---- which segments count ---- */
@@ -457,22 +450,13 @@ static bool settle_replaced(struct start *st, struct error *err)
 			return false;
 		if (complete) {
 			old->kind = FILE_OTHER;
-			old->replaced = true;
-			continue;
+			old->fate = FATE_GIVEN_BACK;
+		} else {
+			f->kind = FILE_OTHER;
+			f->fate = FATE_GIVEN_BACK;
 		}
-		f->kind = FILE_OTHER;
-		if (!start_give_back(st->spool, f->number, err))
-			return false;
 	}
 	find_last(st);
-	return true;
-}
-
-static bool give_back_replaced(struct start *st, struct error *err)
-{
-	for (size_t i = 0; i < st->n; i++)
-		if (st->files[i].replaced && !start_give_back(st->spool, st->files[i].number, err))
-			return false;
 	return true;
 }
 
@@ -481,7 +465,7 @@ static bool give_back_replaced(struct start *st, struct error *err)
 static bool set_aside_between(const struct start *st, uint64_t from, uint64_t to)
 {
 	for (size_t i = 0; i < st->n; i++)
-		if (st->files[i].kind == FILE_DAMAGED && st->files[i].number > from &&
+		if (st->files[i].fate == FATE_SET_ASIDE && st->files[i].number > from &&
 		        st->files[i].number < to)
 			return true;
 	return false;
@@ -503,19 +487,73 @@ static bool replay_all(struct start *st, struct error *err)
 	struct spool *s = st->spool;
 	uint64_t oldest;
 
-	if (!secure_last(st, &oldest, err) || !give_back_replaced(st, err))
+	if (!secure_last(st, &oldest, err))
 		return false;
 	s->oldest_stated = oldest;
 	for (size_t i = 0; i <= st->last; i++) {
-		const struct start_file *f = &st->files[i];
+		struct start_file *f = &st->files[i];
 
 		if (f->kind != FILE_SEGMENT)
 			continue;
-		if (f->number < oldest ? !start_give_back(s, f->number, err)
-		                       : !replay_segment(st, i, stop_sequence(st, i), err))
+		if (f->number < oldest)
+			f->fate = FATE_GIVEN_BACK;
+		else if (!replay_segment(st, i, stop_sequence(st, i), err))
 			return false;
 	}
 	s->sequence = segment_get(s, st->files[st->last].number)->next_sequence;
+	return true;
+}
+
+/* What was damaged but could be read stays where it is until it is cleaned: a second name keeps it beyond that. */
+static void keep_damaged(struct spool *s)
+{
+	char name[FORMAT_NAME_SIZE], aside[FORMAT_NAME_SIZE];
+
+	for (uint64_t number = s->segments.first; number < s->segments.first + s->segments.n; number++) {
+		const struct segment *seg = segment_get(s, number);
+
+		if (seg == NULL || !seg->damaged)
+			continue;
+		(void)format_name(name, FILE_SEGMENT, number);
+		(void)format_name(aside, FILE_DAMAGED, number);
+		if (s->io->link(s->io, s->dir, name, aside) == 0)
+			log_error("spool: %s: a copy of %s stays as %s", s->path, name, aside);
+		else if (errno != EEXIST)
+			log_warning("spool: %s/%s: link: %s", s->path, aside, strerror(errno));
+	}
+}
+
+static bool set_aside(struct spool *s, const struct start_file *f, struct error *err)
+{
+	char name[FORMAT_NAME_SIZE], aside[FORMAT_NAME_SIZE];
+
+	if (f->number < s->oldest_stated) /* nobody needs it */
+		return start_give_back(s, f->number, err);
+	(void)format_name(name, FILE_SEGMENT, f->number);
+	(void)format_name(aside, FILE_DAMAGED, f->number);
+	log_error("spool: %s/%s: damaged: its head is lost, nothing in it can be read; set aside as %s",
+	        s->path, name, aside);
+	metric_add(s->m.damaged, 1);
+	if (s->io->rename(s->io, s->dir, name, aside) < 0)
+		return error_sys(err, "%s/%s: rename to %s", s->path, name, aside);
+	return true;
+}
+
+/* All has been read: only now may anything go. */
+static bool tidy(struct start *st, struct error *err)
+{
+	struct spool *s = st->spool;
+
+	keep_damaged(s);
+	if (!start_collect_stock(st, err))
+		return false;
+	for (size_t i = 0; i < st->n; i++) {
+		const struct start_file *f = &st->files[i];
+
+		if ((f->fate == FATE_GIVEN_BACK && !start_give_back(s, f->number, err)) ||
+		        (f->fate == FATE_SET_ASIDE && !set_aside(s, f, err)))
+			return false;
+	}
 	return true;
 }
 
@@ -528,9 +566,9 @@ bool start_replay(
 	bool ok;
 
 	st->replay = replay_new(s);
-	if (!start_collect_stock(st, err) || !settle_heads(st, err) || !settle_replaced(st, err))
+	if (!settle_heads(st, err) || !settle_replaced(st, err))
 		return false;
-	if (st->has_last && !replay_all(st, err))
+	if ((st->has_last && !replay_all(st, err)) || !tidy(st, err))
 		return false;
 	highest = replay_highest_id(st->replay);
 	if (st->highest_id > highest)

@@ -9,13 +9,16 @@
 #include "spool/spool_int.h"
 #include "spool/start.h"
 
+/* What becomes of a file once all has been read: until then nothing is freed or set aside. */
+enum start_fate { FATE_STAYS, FATE_GIVEN_BACK, FATE_SET_ASIDE };
+
 struct start_file {
 	uint64_t number;
 	enum file_kind kind;
 	struct segment_head head; /* FILE_SEGMENT */
 	enum head_check check;
-	bool damaged;  /* its head was lost */
-	bool replaced; /* another one stands in its place */
+	bool damaged; /* its head was lost */
+	enum start_fate fate;
 };
 
 struct start {

@@ -45,10 +45,13 @@ static bool give_back_file(struct spool *s, const char *name, bool may_reuse, st
 	if (!may_reuse || s->stock.n >= STOCK_WANTED || !file_size_is(s, name, s->cfg.segment_size))
 		return start_unlink(s, name, err);
 	(void)format_name(spare, FILE_SPARE, s->stock.next_name);
-	if (s->io->rename(s->io, s->dir, name, spare) < 0)
-		return error_sys(err, "%s/%s: rename to %s", s->path, name, spare);
-	stock_add(s, s->stock.next_name);
-	return true;
+	if (s->io->rename(s->io, s->dir, name, spare) == 0) {
+		stock_add(s, s->stock.next_name);
+		return true;
+	}
+	if (disk_errno_is_space(errno)) /* not even for a name */
+		return start_unlink(s, name, err);
+	return error_sys(err, "%s/%s: rename to %s", s->path, name, spare);
 }
 
 bool start_give_back(struct spool *s, uint64_t number, struct error *err)
