@@ -80,6 +80,15 @@ def unix_open(path):
         s.close()
 
 
+def json_lines(path):
+    """A log's lines, but for the last if it is still being written"""
+    try:
+        with open(path, "rb") as f:
+            return [json.loads(line) for line in f.read().split(b"\n")[:-1]]
+    except FileNotFoundError:
+        return []
+
+
 def claim_net(net=None):
     """A /24 on loopback that is ours while the socket lives."""
     nets = [net] if net else ["127.%d.%d" % (64 + n % 128, n // 128 % 250 + 1) for n in range(os.getpid(), os.getpid() + 100)]
@@ -229,17 +238,7 @@ class Rig:
 
     def seen(self, event="message"):
         """What the MX hosts saw, in order."""
-        rows = []
-        try:
-            with open(self.path("mx", "log"), encoding="utf-8") as f:
-                for line in f:
-                    if line.endswith("\n"):
-                        row = json.loads(line)
-                        if event is None or row["event"] == event:
-                            rows.append(row)
-        except FileNotFoundError:
-            pass
-        return rows
+        return [row for row in json_lines(self.path("mx", "log")) if event is None or row["event"] == event]
 
     # --- bindpost ---------------------------------------------------------------------------------------------
     def sock(self, name):
@@ -301,17 +300,7 @@ class Rig:
         return json.loads(self.bindpost("--json", *args).stdout)
 
     def events(self, *types):
-        rows = []
-        try:
-            with open(self.path("log", "events.jsonl"), encoding="utf-8") as f:
-                for line in f:
-                    if line.endswith("\n"):
-                        row = json.loads(line)
-                        if not types or row["event"] in types:
-                            rows.append(row)
-        except FileNotFoundError:
-            pass
-        return rows
+        return [row for row in json_lines(self.path("log", "events.jsonl")) if not types or row["event"] in types]
 
     # --- the MTA in front -------------------------------------------------------------------------------------------
     def start_front(self, front, *args, **options):
