@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <string.h>
 #include "base/log.h"
 #include "spool/spool_int.h"
@@ -121,6 +122,7 @@ bool spool_replay(
 		s->failed = true;
 		return false;
 	}
+	(void)malloc_trim(0); /* all envelopes were in memory at once */
 	space_look(s);
 	return true;
 }

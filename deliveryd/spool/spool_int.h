@@ -203,9 +203,7 @@ void idx_write_now(struct spool *, struct segment *); /* blocks */
 /* The file's head, and its entries (each offset u32, record's head and meta). False: none, or not whole, or not to be
  * read (*error_number, else 0). */
 bool idx_read(struct spool *, uint64_t number, struct segment_head *, uint64_t *next_sequence, uint64_t *end,
-        uint8_t **entries, size_t *n, int *error_number); false: none, or not whole */
-bool idx_read(struct spool *, uint64_t number, struct segment_head *, uint64_t *next_sequence, uint64_t *end,
-        uint8_t **entries, size_t *n);
+        uint8_t **entries, size_t *n, int *error_number);
 
 /* ---- read.c ---- */
 struct fetch; /* records read by a worker, for the spool loop */

@@ -329,13 +329,28 @@ static void bench_traffic(const char *folder, size_t body, unsigned outstanding,
 	bench_free(&b);
 }
 
+static unsigned long memory_mb(const char *field)
+{
+	FILE *status = fopen("/proc/self/status", "r");
+	char line[256];
+	unsigned long kb = 0;
+
+	while (status != NULL && fgets(line, sizeof(line), status) != NULL)
+		if (strncmp(line, field, strlen(field)) == 0)
+			kb = strtoul(line + strlen(field), NULL, 10);
+	if (status != NULL)
+		(void)fclose(status);
+	return kb / 1024;
+}
+
 static void time_start(struct stand *st, struct bench *b, const char *how)
 {
 	uint64_t before = now_us();
 
 	stand_open(st, b);
-	printf("start with %llu messages of %zu bytes %s: %.2f s\n", (unsigned long long)b->live, b->body,
-	        how, (double)(now_us() - before) / 1e6);
+	printf("start with %llu messages of %zu bytes %s: %.2f s, memory %lu MB, at most %lu MB\n",
+	        (unsigned long long)b->live, b->body, how, (double)(now_us() - before) / 1e6,
+	        memory_mb("VmRSS:"), memory_mb("VmHWM:"));
 	fflush(stdout);
 	stand_close(st, b);
 }
