@@ -303,6 +303,7 @@ static void make_handoffs(struct daemon *d, const struct daemon_sockets *s)
 	d->handoff.queue_loop = d->queue_role.loop;
 	d->handoff.enqueue = queue_enqueue_mail;
 	d->handoff.queue = d->queue;
+	d->handoff.drained = queue_has_alias;
 	for (unsigned i = 0; i < d->n_nets; i++)
 		d->handoffs[i] = handoff_new(&d->handoff, d->net_loops[i]);
 	d->listener = handoff_listener_new(

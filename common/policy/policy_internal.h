@@ -99,7 +99,6 @@ void policy_note_field(struct policy *, struct rule_field_ref *); /* sets header
 /* policy_bind.c */
 bool policy_bind_compile(struct policy *, const json_t *bind, const json_t *sticky, const char *where,
         struct bind *, struct errors *);
-bool policy_target_known(const struct conf *, const char *target);
 /* Index of the target chosen by weighted rendezvous hash, for sticky lists and groups: the key decides, and few keys
  * change their target when the list grows. */
 double policy_rendezvous_score(const char *name, double weight, uint64_t key);

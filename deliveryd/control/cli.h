@@ -72,5 +72,6 @@ int cmd_release(struct cli *);
 int cmd_fail(struct cli *);
 int cmd_delete(struct cli *);
 int cmd_rebind(struct cli *);
+int cmd_drain(struct cli *);
 
 #endif

@@ -3,6 +3,8 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "control/cli.h"
@@ -258,4 +260,104 @@ int cmd_suspend(struct cli *cli)
 int cmd_resume(struct cli *cli)
 {
 	return change_binding(cli, "/v1/resume", of_bindings, array_len(of_bindings) - 1);
+}
+
+/* --- drain ---------------------------------------------------------------------------------------------------------- */
+
+#define BAR 40
+
+static void print_progress(const char *binding, json_int_t left, json_int_t most, bool end)
+{
+	json_int_t gone = most - left, filled = most ? gone * BAR / most : BAR;
+
+	if (!isatty(STDOUT_FILENO)) {
+		printf("%s: %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " gone\n", binding, gone,
+		        most);
+	} else {
+		printf("\r%s [", binding);
+		for (json_int_t i = 0; i < BAR; i++)
+			putchar(i < filled ? '#' : '.');
+		printf("] %" JSON_INTEGER_FORMAT "/%" JSON_INTEGER_FORMAT "%s", gone, most, end ? "\n" : "");
+	}
+	fflush(stdout);
+}
+
+/* Until nothing is left at the binding, what is being sent included. `form` asks how much there is. */
+static int wait_until_empty(struct cli *cli, const char *binding, const struct str *form, json_int_t *most)
+{
+	static const struct timespec quick = {.tv_nsec = 100000000}, second = {.tv_sec = 1};
+
+	for (unsigned turn = 0;; turn++) {
+		json_t *answer;
+		json_int_t left;
+		int code = request(cli, "/v1/rebind", form, &answer);
+
+		left = code == CLI_DONE ? number(answer, "matched") : 0;
+		json_decref(answer);
+		if (code != CLI_DONE)
+			return code;
+		*most = left > *most ? left : *most;
+		if (!cli->json)
+			print_progress(binding, left, *most, left == 0);
+		if (left == 0)
+			return CLI_DONE;
+		nanosleep(turn == 0 ? &quick : &second, NULL);
+	}
+}
+
+static int drain_to(struct cli *cli, const char *binding, const char *to, bool dry_run)
+{
+	json_t *answer = NULL;
+	json_int_t most = 0;
+	struct str form;
+	int code;
+
+	str_init(&form);
+	add_parameter(&form, "binding", binding);
+	add_parameter(&form, "to", to);
+	if (dry_run)
+		add_parameter(&form, "dry_run", "1");
+	code = request(cli, "/v1/drain", &form, &answer);
+	if (code == CLI_DONE) {
+		most = number(answer, "queued");
+		if (!dry_run) {
+			add_parameter(&form, "dry_run", "1");
+			code = wait_until_empty(cli, binding, &form, &most);
+		}
+	}
+	if (code == CLI_DONE && cli->json) {
+		json_object_set_new(answer, "queued", json_integer(most));
+		json_object_set_new(answer, "left", json_integer(dry_run ? most : 0));
+		print_json(answer);
+	} else if (code == CLI_DONE && dry_run) {
+		printf("%" JSON_INTEGER_FORMAT " would be moved to %s\n", most, to);
+	} else if (code == CLI_DONE) {
+		printf("%s is empty; mail that still names it goes to %s until %s\n", binding, to,
+		        json_string_value(json_object_get(answer, "until")));
+	}
+	json_decref(answer);
+	str_free(&form);
+	return code;
+}
+
+int cmd_drain(struct cli *cli)
+{
+	const char *binding = NULL, *to = NULL;
+	bool dry_run = false;
+
+	for (int i = 0; i < cli->argc; i++) {
+		const char *value = cli_option(cli, &i, "--to");
+
+		if (value)
+			to = value;
+		else if (strcmp(cli->argv[i], "--dry-run") == 0)
+			dry_run = true;
+		else if (binding || cli->argv[i][0] == '-')
+			return cli_usage("unexpected \"%s\"", cli->argv[i]);
+		else
+			binding = cli->argv[i];
+	}
+	if (!binding || !to)
+		return cli_usage("drain takes BINDING --to OTHER");
+	return drain_to(cli, binding, to, dry_run);
 }

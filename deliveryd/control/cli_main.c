@@ -43,6 +43,7 @@ static const struct command {
                 "give up, and tell the sender", cmd_fail},
         {"delete", "SELECTOR...", "drop without telling anyone", cmd_delete},
         {"rebind", "SELECTOR... --to BINDING", "move to another binding, or to group:NAME", cmd_rebind},
+        {"drain", "BINDING --to OTHER", "move all it has and all that still comes, and wait until it is empty", cmd_drain},
         {"dns", "refresh DOMAIN | lookup NAME TYPE | stats",
                 "what deliveryd knows of DNS; refresh makes it ask again", cmd_dns},
         {"reload", "[--force] [--no-milter]",

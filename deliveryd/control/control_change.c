@@ -34,7 +34,7 @@ struct parsing {
 #define OF_MAIL                                                                                              \
 	(OF(QUEUE_FLUSH) | OF(QUEUE_DELAY) | OF(QUEUE_HOLD) | OF(QUEUE_RELEASE) | OF(QUEUE_FAIL) |           \
 	        OF(QUEUE_DELETE) | OF(QUEUE_REBIND))
-#define OF_BINDINGS (OF(QUEUE_SUSPEND) | OF(QUEUE_RESUME))
+#define OF_BINDINGS (OF(QUEUE_SUSPEND) | OF(QUEUE_RESUME) | OF(QUEUE_DRAIN))
 
 static bool add_word(struct parsing *p, struct words *w, const char *text)
 {
@@ -236,7 +236,7 @@ static const struct parameter {
         {"enhanced", OF(QUEUE_FAIL), false, take_enhanced},
         {"text", OF(QUEUE_FAIL), false, take_text},
         {"no_dsn", OF(QUEUE_FAIL), false, take_no_dsn},
-        {"to", OF(QUEUE_REBIND), false, take_to},
+        {"to", OF(QUEUE_REBIND) | OF(QUEUE_DRAIN), false, take_to},
         {"dry_run", OF_MAIL | OF_BINDINGS, false, take_dry_run},
 };
 
@@ -269,6 +269,10 @@ static bool check_whole(const struct queue_change *c, struct error *err)
 {
 	const struct selection *s = &c->select;
 
+	if ((c->kind == QUEUE_REBIND || c->kind == QUEUE_DRAIN) && !c->to)
+		return error_set(err, "%s needs to: the binding, or group:NAME", queue_change_name(c->kind));
+	if (c->kind == QUEUE_DRAIN)
+		return (s->binding.n == 1 && s->domain.n == 0) || error_set(err, "drain takes one binding");
 	if (OF(c->kind) & OF_BINDINGS)
 		return (s->binding.n == 1 && s->domain.n <= 1) ||
 		       error_set(err, "%s takes one binding, and at most one domain",
@@ -280,8 +284,6 @@ static bool check_whole(const struct queue_change *c, struct error *err)
 		        "older_than, all");
 	if (c->kind == QUEUE_DELAY && !c->for_us)
 		return error_set(err, "delay needs for: how long");
-	if (c->kind == QUEUE_REBIND && !c->to)
-		return error_set(err, "rebind needs to: the binding, or group:NAME");
 	return true;
 }
 

@@ -74,6 +74,32 @@ static bool may_be_previous(enum stamp_reason reason)
 	return reason == STAMP_UNKNOWN_BINDING || reason == STAMP_BAD_MAC || reason == STAMP_NO_MAC;
 }
 
+/* A name of the view's policies, or of a binding that was drained: the queue knows where its mail goes. */
+static bool known_or_drained(void *ctx, const char *target)
+{
+	const struct decide_input *in = ctx;
+	const struct policy_view *v = in->view;
+
+	if (in->shared->drained(in->shared->queue, target) || policy_target_known(conf_of(v), target))
+		return true;
+	for (unsigned i = 0; i < v->n_previous; i++)
+		if (policy_target_known(policy_conf(v->previous[i].policy), target))
+			return true;
+	return false;
+}
+
+static enum stamp_reason read_drained(const struct decide_input *in, struct decision *out)
+{
+	const struct message_header *h = in->header;
+	struct decide_input copy = *in;
+
+	if (!in->shared || !in->shared->drained)
+		return STAMP_UNKNOWN_BINDING;
+	return stamp_read_known(h->stamp.data, h->stamp.len, known_or_drained, &copy, in->view->keys,
+	        conf_process(conf_of(in->view))->stamp_lifetime_s, in->wall_us,
+	        h->has_message_id ? h->message_id.data : NULL, out);
+}
+
 static enum stamp_reason read_stamp(const struct decide_input *in, struct decision *out)
 {
 	const struct policy_view *v = in->view;
@@ -89,7 +115,7 @@ static enum stamp_reason read_stamp(const struct decide_input *in, struct decisi
 	for (unsigned i = 0; i < v->n_previous; i++)
 		if (read_stamp_by(in, v->previous[i].policy, v->previous[i].keys, out) == STAMP_OK)
 			return STAMP_OK;
-	return reason;
+	return reason == STAMP_UNKNOWN_BINDING ? read_drained(in, out) : reason;
 }
 
 enum reply decide_message(const struct decide_input *in, struct decision *out, enum stamp_reason *reason)

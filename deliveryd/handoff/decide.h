@@ -17,6 +17,7 @@ struct decide_input {
 	const struct policy_view *view;
 	const struct message_header *header; /* ended */
 	const struct xforward *xforward;
+	const struct handoff_shared *shared;
 	const char *sender; /* without <> */
 	uint64_t id, wall_us;
 	uint64_t size; /* as the milter counts it */

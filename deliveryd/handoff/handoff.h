@@ -58,6 +58,8 @@ struct handoff_shared {
 	_Atomic bool queue_full;   /* set by the queue: 452 4.3.1 at MAIL */
 	_Atomic bool stopping;     /* 421 */
 	void *queue;               /* opaque, reaches enqueue() by spool_add.ctx */
+	/* whether a stamp's binding that no policy knows was drained to another; NULL = none is */
+	bool (*drained)(void *queue, const char *target);
 	uint64_t max_sessions;     /* the mark of design section 4; 0 = 1,000 */
 	uint64_t max_pending;      /* bytes received but not yet durable; 0 = 256 MB */
 	struct handoff *handoffs;  /* all of them: made before the loops run, freed after */

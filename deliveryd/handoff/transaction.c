@@ -267,6 +267,7 @@ bool transaction_decide(struct transaction *t, bool all_or_none)
 {
 	struct decide_input in = {
 	        .view = t->view,
+	        .shared = t->shared,
 	        .header = &t->header,
 	        .xforward = &t->xforward,
 	        .sender = t->message->sender,

@@ -34,8 +34,8 @@ struct change {
 
 const char *queue_change_name(enum queue_change_kind kind)
 {
-	static const char *const names[] = {
-	        "flush", "delay", "hold", "release", "fail", "delete", "rebind", "suspend", "resume"};
+	static const char *const names[] = {"flush", "delay", "hold", "release", "fail", "delete", "rebind",
+	        "suspend", "resume", "drain"};
 	return names[kind];
 }
 
@@ -118,6 +118,7 @@ static void change_one(struct change *c, uint32_t no)
 		break;
 	case QUEUE_SUSPEND:
 	case QUEUE_RESUME:
+	case QUEUE_DRAIN:
 		assert(!"no change of deliveries");
 	}
 	c->changed++;
@@ -358,6 +359,53 @@ static bool suspend_or_resume(struct queue *q, struct queue_change *c)
 	return true;
 }
 
+/* --- drain ----------------------------------------------------------------------------------------------------- */
+
+/* NULL, or why not (to be freed) */
+static char *cannot_drain(const struct queue *q, const char *target, const char *to)
+{
+	const struct binding *b = binding_find(q, target), *other = binding_find(q, to);
+	const char *further = alias_of(q, to), *group = other ? binding_group_name(other) : NULL;
+	if (!target_known(q, target) && !(b && b->counts.active + b->counts.deferred + b->counts.held > 0) &&
+	        !alias_of(q, target))
+		return mem_printf("there is no binding %s", target);
+	if (strcmp(target, to) == 0)
+		return mem_printf("%s cannot be drained to itself", target);
+	if (further)
+		return mem_printf("%s is itself drained to %s: resume it first", to, further);
+	if (group && strncmp(target, "group:", 6) == 0 && strcmp(target + 6, group) == 0)
+		return mem_printf("%s is one of %s, which is to be drained", to, target);
+	return NULL;
+}
+
+static bool drain(struct queue *q, struct queue_change *c)
+{
+	const char *target = c->select.binding.at[0];
+	const struct binding *b = binding_find(q, target);
+	uint64_t queued = b ? (uint64_t)b->counts.active + b->counts.deferred + b->counts.held : 0;
+	char *why = cannot_drain(q, target, c->to);
+	struct json_out out;
+	uint64_t until = 0;
+	if (why) {
+		refuse(c, CHANGE_REFUSED, why);
+		return false;
+	}
+	if (!c->dry_run) {
+		(void)suspend_begin(q, target, NULL, 0, c->who);
+		until = alias_begin(q, target, c->to, c->who);
+		admin_event(q, c, queued);
+	}
+	json_out_init(&out, &c->json);
+	jw_object(&out, NULL);
+	jw_str(&out, "binding", target);
+	jw_str(&out, "to", c->to);
+	jw_uint(&out, "queued", queued);
+	if (until)
+		jw_time(&out, "until", until);
+	jw_end_object(&out);
+	return true;
+}
+
 /* --- life ------------------------------------------------------------------------------------------------------- */
 
 static unsigned length(const struct link *head)
@@ -372,7 +420,7 @@ static void begin(struct mail *mail)
 {
 	struct queue_change *request = container_of(mail, struct queue_change, mail);
 	struct queue *q = request->queue;
-	bool binding = request->kind == QUEUE_SUSPEND || request->kind == QUEUE_RESUME;
+	bool binding = request->kind >= QUEUE_SUSPEND;
 	str_init(&request->json);
 	request->result = CHANGE_DONE;
 	if (q->stopping || length(&q->changes) >= CHANGES_MAX) {
@@ -381,12 +429,12 @@ static void begin(struct mail *mail)
 		loop_post(request->reply_loop, &request->reply);
 		return;
 	}
-	if (request->to && !move_target_known(q, request->to)) {
+	if (request->to && !policy_target_known(q->conf, request->to)) {
 		refuse(request, CHANGE_UNKNOWN, mem_printf("there is no binding %s", request->to));
 		loop_post(request->reply_loop, &request->reply);
 		return;
 	}
-	if (binding && !suspend_or_resume(q, request)) {
+	if (binding && !(request->kind == QUEUE_DRAIN ? drain(q, request) : suspend_or_resume(q, request))) {
 		loop_post(request->reply_loop, &request->reply);
 		return;
 	}

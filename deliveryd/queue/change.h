@@ -8,6 +8,7 @@
  *            {"matched": N, "changed": N, "sending": N}, and "items" (the first 25 as `messages` has them) with dry_run.
  *            Counted are deliveries: a message has one for each recipient domain.
  * Events     One `admin` event (and for rebind one `rebind` event) when it ends: reason = the kind, count = how many, who; suspend and resume say so too.
+ * Drain      Answered when it is durable that what names the binding goes elsewhere; the deliveries move by and by.
  * Threads    queue_change() any thread; the struct and what it borrows live until the reply has been taken.
  */
 #ifndef QUEUE_CHANGE_H
@@ -28,6 +29,7 @@ enum queue_change_kind {
 	QUEUE_REBIND,
 	QUEUE_SUSPEND,
 	QUEUE_RESUME,
+	QUEUE_DRAIN,
 };
 const char *queue_change_name(enum queue_change_kind);
 
@@ -55,7 +57,7 @@ struct queue_change {
 	uint64_t for_us;         /* DELAY; SUSPEND: 0 = until resumed */
 	int code;                /* FAIL: 5yz */
 	const char *enhanced, *text;
-	const char *to; /* REBIND: a binding or "group:NAME" of the configuration in force */
+	const char *to; /* REBIND, DRAIN: a binding or "group:NAME" of the configuration in force */
 	bool no_dsn;
 	bool dry_run;
 	const char *who;

@@ -21,7 +21,7 @@ static struct move *find(const struct queue *q, uint32_t no)
 	return m;
 }
 
-static void record(struct queue *q, const struct delivery *d, const char *target)
+void move_record(struct queue *q, const struct delivery *d, const char *target)
 {
 	spool_results_move(queue_results(q), d->id, d->index, target, intern_text(q->names, d->domain));
 	queue_kick(q);
@@ -30,7 +30,7 @@ static void record(struct queue *q, const struct delivery *d, const char *target
 void place_move(struct queue *q, uint32_t no, const char *target)
 {
 	struct delivery *d = delivery_at(q->slab, no);
-	record(q, d, target);
+	move_record(q, d, target);
 	place_target(q, d, target);
 	place_again(q, no);
 }
@@ -44,15 +44,7 @@ void move_later(struct queue *q, uint32_t no, const char *target)
 	m->target = mem_strdup(target);
 	HASH_ADD(hh, q->moves, no, sizeof(m->no), m);
 	d->moves = 1;
-	record(q, d, target);
-}
-
-bool move_target_known(const struct queue *q, const char *target)
-{
-	if (strncmp(target, "group:", 6) != 0)
-		return conf_binding_named(q->conf, target) != NULL;
-	/* the group `default` holds the ungrouped bindings for inheritance only */
-	return strcmp(target + 6, "default") != 0 && conf_group_named(q->conf, target + 6) != NULL;
+	move_record(q, d, target);
 }
 
 bool move_is_there(const struct queue *q, uint32_t no, const char *target)

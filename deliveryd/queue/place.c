@@ -70,7 +70,7 @@ static void come_home(struct queue *q, uint32_t no)
 	struct delivery *d = delivery_at(q->slab, no);
 	if (d->state != DELIVERY_OUT && d->state != DELIVERY_BOUNCING)
 		return;
-	if (!move_pending(q, no) &&
+	if (!move_pending(q, no) && !alias_means(q, d) &&
 	        hop_key_equal(&dest_get(q, binding_at(q, d->binding), d->domain)->key, &d->hq->key))
 		return;
 	struct hop_queue *to = queue_for(q, d);
@@ -292,6 +292,7 @@ static void choose_member(struct queue *q, struct delivery *d, struct binding *n
 
 static struct hop_queue *queue_for(struct queue *q, struct delivery *d)
 {
+	alias_apply(q, d);
 	struct binding *b = binding_at(q, d->binding);
 	if (d->group)
 		choose_member(q, d, b);

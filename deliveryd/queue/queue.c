@@ -323,7 +323,7 @@ void queue_restore(void *queue, const struct spool_live *live)
 void queue_restore_setting(void *queue, const char *key, const char *value)
 {
 	struct queue *q = queue;
-	if (suspension_restore(q, key, value))
+	if (suspension_restore(q, key, value) || alias_restore(q, key, value))
 		return;
 	log_warning("the spool has a setting that this version does not know: %s=%s", key, value);
 }
@@ -387,6 +387,8 @@ static void init_lists(struct queue *q)
 	link_init(&q->changes);
 	link_init(&q->changes_done);
 	timer_init(&q->suspension_timer, suspensions_expire, q);
+	timer_init(&q->alias_timer, aliases_expire, q);
+	pthread_mutex_init(&q->alias_lock, NULL);
 	timer_init(&q->kick, kicked, q);
 	timer_init(&q->due_timer, due_come, q);
 	limit_init(&q->server, LIMIT_NONE);
@@ -439,6 +441,7 @@ void queue_start(struct queue *q)
 {
 	q->started = true;
 	suspensions_start(q);
+	aliases_start(q);
 	malloc_trim(0); /* what replay needed for a while */
 	queue_kick(q);
 }
@@ -564,6 +567,7 @@ void queue_free(struct queue **pq)
 	changes_free(q);
 	moves_free(q);
 	suspensions_free(q);
+	aliases_free(q);
 	timer_cancel(q->loop, &q->suspension_timer);
 	deliveries_free(q);
 	hop_queues_free(q);

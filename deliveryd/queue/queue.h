@@ -36,6 +36,8 @@ struct queue *queue_new(const struct queue_config *);
 void queue_restore(void *queue, const struct spool_live *);
 void queue_restore_setting(void *queue, const char *key, const char *value);
 void queue_start(struct queue *);
+/* Whether a binding or group of that name was drained to another: mail for it is taken. Any thread. */
+bool queue_has_alias(void *queue, const char *name);
 /* spool_add.queue_mail.take; spool_add.ctx is the queue */
 void queue_enqueue_mail(struct mail *);
 /*

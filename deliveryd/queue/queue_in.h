@@ -14,6 +14,7 @@
  *   totals.c      what was done since the start, per binding and in all
  *   last_reply.c  why a delivery is still here
  *   move.c        deliveries that change their binding by command
+ *   alias.c       bindings that are drained: what names them goes elsewhere
  *   suspend.c     suspensions by command; change.c, select.c  flush, hold, fail and the like
  *   reconfigure.c a new snapshot; answers.c, waits.c  the control role's questions
  *
@@ -25,6 +26,8 @@
  */
 #ifndef QUEUE_QUEUE_IN_H
 #define QUEUE_QUEUE_IN_H
+
+#include <pthread.h>
 
 #include "base/mem.h"
 #include "base/names.h"
@@ -291,6 +294,9 @@ struct queue {
 	uint64_t notes_posted, notes_back;
 
 	struct move *moves; /* of deliveries that are out */
+	struct alias *aliases; /* what is drained, and where to */
+	pthread_mutex_t alias_lock; /* the loop alone changes them; net threads look */
+	struct timer alias_timer;
 	struct link changes, changes_done; /* of struct change: under way; waiting for their commit */
 	struct suspension *suspensions;    /* by command */
 	struct timer suspension_timer;
@@ -481,12 +487,25 @@ void suspensions_free(struct queue *);
 /* move.c: to another binding or group by command */
 void place_move(struct queue *, uint32_t no, const char *target);      /* waiting, or just back */
 void move_later(struct queue *, uint32_t no, const char *target);      /* when it comes back; durable at once */
-bool move_target_known(const struct queue *, const char *target); /* to the configuration in force */
 bool move_is_there(const struct queue *, uint32_t no, const char *target);
 bool move_pending(struct queue *, uint32_t no); /* has come back: is given its new target. True if there was one */
 void move_forget(struct queue *, uint32_t no);
 void moves_free(struct queue *);
 void event_rebind(struct queue *, const char *to, const struct selection *, uint64_t count, const char *who);
+
+void move_record(struct queue *, const struct delivery *, const char *target);
+
+/* alias.c: what names a drained binding goes to another one */
+const char *alias_of(const struct queue *, const char *name); /* NULL = not drained */
+uint64_t alias_begin(struct queue *, const char *name, const char *to, const char *who);
+void alias_end(struct queue *, const char *name);
+void aliases_expire(void *queue);
+bool alias_means(const struct queue *, const struct delivery *);
+void alias_apply(struct queue *, struct delivery *);
+void aliases_swept(struct queue *);
+bool alias_restore(struct queue *, const char *key, const char *value); /* false: not one */
+void aliases_start(struct queue *);
+void aliases_free(struct queue *);
 
 /* change.c */
 void changes_some(struct queue *, struct slice *);

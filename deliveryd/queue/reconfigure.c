@@ -18,6 +18,8 @@ void rekey_begin(struct queue *q)
 void rekey_some(struct queue *q, struct slice *slice)
 {
 	while (q->rekey_next < delivery_top(q->slab)) {
+		if (q->aliases && !queue_may_hand_out(q))
+			return; /* many moves: a commit brings us back */
 		uint32_t no = q->rekey_next++;
 		const struct delivery *d = delivery_at(q->slab, no);
 		if (d->state == DELIVERY_READY || d->state == DELIVERY_DEFERRED || d->state == DELIVERY_HELD)
@@ -27,6 +29,8 @@ void rekey_some(struct queue *q, struct slice *slice)
 			return;
 		}
 	}
+	if (q->aliases)
+		aliases_swept(q);
 	if (binding_metrics_some(q, slice))
 		q->rekeying = false;
 	else

@@ -163,6 +163,8 @@ bool suspend_end(struct queue *q, const char *target, const char *domain, const 
 	post_event(q, EVENT_RESUME, s->key, 0, who, "by command");
 	record(q, s->key, NULL);
 	forget(q, s);
+	if (!domain)
+		alias_end(q, target); /* what was drained is in use again */
 	changed(q);
 	schedule(q);
 	return true;

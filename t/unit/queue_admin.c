@@ -450,8 +450,6 @@ static void test_rebind_under_way(void **state)
 	rig_free(&rig);
 }
 
-/* --- suspensions ------------------------------------------------------------------------------------------------ */
-
 static void suspend(struct rig *rig, enum queue_change_kind kind, const struct of *of, uint64_t for_us,
         enum queue_change_result result)
 {
@@ -460,6 +458,94 @@ static void suspend(struct rig *rig, enum queue_change_kind kind, const struct o
 	json_decref(change(rig, &c));
 	assert_int_equal(c.result, result);
 }
+
+static void drain(struct rig *rig, const char *binding, const char *to, enum queue_change_result result)
+{
+	struct of of = {.binding = binding};
+	struct queue_change c = make(QUEUE_DRAIN, &of);
+	c.to = to;
+	json_decref(change(rig, &c));
+	assert_int_equal(c.result, result);
+}
+
+static void test_drain(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_of();
+	rig_mx(rig, "203.0.113.2")->says = says_later;
+	rig_send(rig, "acme", "a@acme.example", "x@example.com");
+	rig_run(rig, SECOND_US);
+	expect(rig, QUEUE_HOLD, &acme, 1, 1);
+	rig_send(rig, "acme", "a@acme.example", "x@slow.example");
+	rig_run(rig, SECOND_US);
+	drain(rig, "acme", "nobody", CHANGE_UNKNOWN);
+	drain(rig, "acme", "acme", CHANGE_REFUSED);
+	drain(rig, "nobody", "other", CHANGE_REFUSED);
+	drain(rig, "group:pool", "p1", CHANGE_REFUSED);
+	drain(rig, "acme", "other", CHANGE_DONE);
+	drain(rig, "other", "acme", CHANGE_REFUSED); /* in a circle */
+	rig_run(rig, 2 * SECOND_US);
+	assert_int_equal(waiting_at(rig, "acme"), 1); /* being sent */
+	rig_run(rig, 100 * SECOND_US);
+	assert_int_equal(waiting_at(rig, "acme"), 0);
+	assert_int_equal(waiting_at(rig, "other"), 2);
+	assert_int_equal(total(rig, "held"), 1);
+	assert_int_equal(rig_count(rig, "rebind"), 1);
+	assert_true(queue_has_alias(rig->queue, "acme"));
+	/* what still names it, also after a restart */
+	rig_mx(rig, "203.0.113.1")->says = NULL;
+	rig_restart(rig);
+	assert_true(queue_has_alias(rig->queue, "acme"));
+	uint64_t id = rig_send(rig, "acme", "a@acme.example", "x@example.com");
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig_count_for(rig, "delivery", id), 1);
+	assert_non_null(strstr(
+	        rig_event(rig, "delivery", rig_count(rig, "delivery") - 1)->line, "\"source\":\"192.0.2.21\""));
+	/* further on: a chain */
+	drain(rig, "other", "default", CHANGE_DONE);
+	id = rig_send(rig, "acme", "a@acme.example", "x@example.com");
+	rig_run(rig, SECOND_US);
+	assert_non_null(strstr(
+	        rig_event(rig, "delivery", rig_count(rig, "delivery") - 1)->line, "\"source\":\"192.0.2.10\""));
+	/* in use again; and forgotten after its time */
+	suspend(rig, QUEUE_RESUME, &acme, 0, CHANGE_DONE);
+	assert_false(queue_has_alias(rig->queue, "acme"));
+	rig_restart(rig);
+	assert_false(queue_has_alias(rig->queue, "acme"));
+	assert_true(queue_has_alias(rig->queue, "other"));
+	rig_run(rig, 60 * 86400 * SECOND_US);
+	assert_false(queue_has_alias(rig->queue, "other"));
+	rig_restart(rig);
+	assert_false(queue_has_alias(rig->queue, "other"));
+	rig_free(&rig);
+}
+
+static void test_drain_member_and_group(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_of();
+	for (int i = 0; i < 20; i++)
+		rig_send(rig, "group:pool", "a@acme.example", "x@example.com");
+	rig_run(rig, SECOND_US);
+	int p2 = waiting_at(rig, "p2");
+	assert_in_range(p2, 1, 19);
+	drain(rig, "p1", "other", CHANGE_DONE);
+	rig_run(rig, 2 * SECOND_US);
+	assert_int_equal(waiting_at(rig, "other"), 20 - p2);
+	for (int i = 0; i < 10; i++)
+		rig_send(rig, "group:pool", "a@acme.example", "x@example.com");
+	rig_run(rig, SECOND_US);
+	assert_int_equal(waiting_at(rig, "p2"), p2 + 10); /* no new choice of it */
+	drain(rig, "group:pool", "acme", CHANGE_DONE);
+	rig_run(rig, 2 * SECOND_US);
+	assert_int_equal(waiting_at(rig, "acme"), p2 + 10);
+	rig_restart(rig);
+	assert_int_equal(waiting_at(rig, "acme"), p2 + 10);
+	assert_int_equal(waiting_at(rig, "other"), 20 - p2);
+	rig_free(&rig);
+}
+
+/* --- suspensions ------------------------------------------------------------------------------------------------ */
 
 static void test_suspend(void **state)
 {
@@ -557,6 +643,8 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_header),
         cmocka_unit_test(test_rebind),
         cmocka_unit_test(test_rebind_under_way),
+        cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_drain_member_and_group),
         cmocka_unit_test(test_suspend),
         cmocka_unit_test(test_suspend_at_work),
         cmocka_unit_test(test_suspend_members),
