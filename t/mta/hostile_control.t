@@ -9,7 +9,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from hostile import PATIENCE, dotted, hostile, received, standard_policy, wait_for  # noqa: E402
+from hostile import PATIENCE, dotted, hostile, received, short, standard_policy, wait_for  # noqa: E402
 
 END = "\r\n\r\n"
 PATHS = ["/v1/summary", "/v1/queues", "/v1/bindings", "/v1/messages", "/v1/connections", "/v1/status", "/metrics"]
@@ -111,6 +111,76 @@ def answers(tap, h):
     tap.equal([get(h, p, "metrics")[0] for p in ("/metrics", "/v1/summary", "/v1/messages", "/")], [200, 404, 404, 404], "/metrics shows nothing else")
     tap.ok(get(h, "/v1/reload", "metrics", "POST")[0] in (403, 404, 405), "nor does anything")
     h.check_up("answers")
+
+
+BAD_SELECTORS = ["", "all=0", "all=2", "all=", "all", "all=yes", "all=1&all=1", "nonsense=1", "ALL=1", "id=zzz", "id=", "id=" + "f" * 17, "id=%00", "older_than=x", "older_than=0", "older_than=-1",
+                 "older_than=99999999999d", "older_than=1d&older_than=2d", "domain=", "domain=a%20b", "domain=a..b", "domain=" + "x" * 300, "domain=%00", "sender=@", "sender=@a%20b", "header=", "header=:x", "header=a%20b:c",
+                 "header=%0d%0ax:y", "binding=", "binding=a%20b", "binding=group:", "binding=" + "x" * 65, "binding=%ff", "text=x&all=1", "cursor=1&all=1", "=&all=1", "&".join("id=%016x" % i for i in range(4200)),
+                 "&".join("domain=d%d.example" % i for i in range(4200))]
+BAD_CHANGES = [("delay", "all=1"), ("delay", "all=1&for=0"), ("delay", "all=1&for=x"), ("delay", "all=1&for=400d"), ("delay", "all=1&for=1h&for=2h"), ("delay", "for=1h"), ("fail", "all=1&code=250"), ("fail", "all=1&code=450"),
+               ("fail", "all=1&code=560"), ("fail", "all=1&code=5x0"), ("fail", "all=1&code=55"), ("fail", "all=1&code=5500"), ("fail", "all=1&code="), ("fail", "all=1&enhanced=4.0.0"), ("fail", "all=1&enhanced=5.1"),
+               ("fail", "all=1&enhanced=5.1.1.1"), ("fail", "all=1&enhanced=5.9999.1"), ("fail", "all=1&enhanced=5.1.1%0a"), ("fail", "all=1&text="), ("fail", "all=1&text=a%0d%0aSubject:%20x"), ("fail", "all=1&text=%c3%a9"),
+               ("fail", "all=1&text=%1b[2J"), ("fail", "all=1&text=" + "x" * 401), ("fail", "all=1&no_dsn=maybe"), ("rebind", "all=1"), ("rebind", "all=1&to="), ("rebind", "all=1&to=a%20b"), ("rebind", "all=1&to=bravo&to=acme"),
+               ("rebind", "to=bravo"), ("suspend", ""), ("suspend", "all=1"), ("suspend", "binding=acme&binding=bravo"), ("suspend", "binding=acme&domain=a.example&domain=b.example"), ("suspend", "binding=acme&for=0"),
+               ("suspend", "binding=acme&id=0000000000000001"), ("suspend", "binding="), ("resume", ""), ("resume", "binding=acme&for=1h"), ("resume", "binding=a%00b")]
+BAD_DNS = [("GET", "lookup", ""), ("GET", "lookup", "name=x"), ("GET", "lookup", "type=MX"), ("GET", "lookup", "name=&type=MX"), ("GET", "lookup", "name=x&type=ANY"), ("GET", "lookup", "name=x&type=mxx"),
+           ("GET", "lookup", "name=a%20b&type=MX"), ("GET", "lookup", "name=%0a&type=MX"), ("GET", "lookup", "name=" + "x" * 5000 + "&type=MX"), ("GET", "lookup", "name=x&name=y&type=MX"), ("GET", "stats", "name=x"),
+           ("POST", "refresh", ""), ("POST", "refresh", "name=x&type=MX"), ("POST", "refresh", "name=%ff")]
+
+
+def changes(tap, h):
+    """What changes mail: nothing happens unless all of the request is understood."""
+    h.rig.mx_option("mx1.example", "mail=451 4.3.0 not now")
+    name = h.name("d1.example")
+    with h.client(h.unix) as c:
+        c.mail("a@b.example", name)
+        tap.equal([short(r) for r in c.data(dotted(received(name)))], ["250 2.0.0"], "a message that waits")
+    rows = wait_for("it", lambda: json.loads(get(h, "/v1/messages")[1])["items"])
+    for kind in ("flush", "delay", "hold", "release", "fail", "delete", "rebind"):
+        more = {"delay": "&for=1h", "rebind": "&to=bravo"}.get(kind, "")
+        wrong = []
+        for text in BAD_SELECTORS:
+            if kind == "fail" and text.startswith("text="):
+                continue
+            for query in (True, False):  # in the query, and in a body as of a form
+                raw = text + more if text else more[1:]
+                if query and len(raw) > 9000:
+                    continue
+                body = "" if query else raw
+                status, said = ask(h, "POST /v1/%s%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d%s%s" % (
+                    kind, "?" + raw if query and raw else "", len(body), END, body))
+                # a body that is too long for the socket is refused as such
+                if status not in ((400, 413, None) if len(body) > 65536 else (400,)):
+                    wrong.append((raw[:60], query, status, said[:100]))
+        tap.equal(wrong[:5], [], "%s: %d selections that are none" % (kind, len(BAD_SELECTORS)))
+        tap.equal(get(h, "/v1/%s?all=1%s" % (kind, more))[0], 405, kind + " by GET is refused")
+        tap.equal(get(h, "/v1/%s?all=1%s" % (kind, more), "observe", "POST")[0], 403, kind + " on the observing socket is refused")
+        tap.equal(get(h, "/v1/%s?id=00000000000000ff%s" % (kind, more), method="POST")[0] in (200, 404), True, kind + " of a message that is not there")
+    for kind, text in BAD_CHANGES:
+        status, said = get(h, "/v1/%s?%s" % (kind, text), method="POST")
+        tap.ok(status == 400 and "error" in json.loads(said), "%s %.50s is refused" % (kind, text), status, said[:100])
+    for kind, text in (("rebind", "all=1&to=nobody"), ("suspend", "binding=nobody"), ("rebind", "all=1&to=group:nobody")):
+        status, said = get(h, "/v1/%s?%s" % (kind, text), method="POST")
+        tap.ok(status in (404, 409), "%s %s: there is none" % (kind, text), status, said[:100])
+    for method, kind, text in BAD_DNS:
+        status, said = get(h, "/v1/dns/%s?%s" % (kind, text), method=method)
+        tap.ok(status == 400, "dns %s %.50s is refused" % (kind, text), status, said[:100])
+    now = json.loads(get(h, "/v1/messages")[1])["items"]
+    tap.equal([(r["id"], r["binding"], r.get("held", False)) for r in now], [(r["id"], r["binding"], r.get("held", False)) for r in rows], "the message is as it was")
+    # names that take long to look up, and clients that do not wait for it
+    h.dns.evil["silent.bad"] = lambda q: []
+    clients = [connect(h) for _ in range(40)]
+    for i, s in enumerate(clients):
+        s.sendall(("GET /v1/dns/lookup?name=n%d.silent.bad&type=MX HTTP/1.1\r\nHost: x\r\n\r\n" % (i % 7)).encode())
+    for s in clients[::2]:
+        s.close()
+    tap.equal(get(h, "/v1/dns/stats")[0], 200, "beside look-ups under way it answers")
+    for s in clients:
+        s.close()
+    h.rig.mx_option("mx1.example", None)
+    get(h, "/v1/flush?all=1", method="POST")
+    h.arrived(name)
+    h.check_up("changes")
 
 
 GARBAGE = ["", "\r\n", "\r\n" * 5000, "\n\n\n", "GET", "GET ", "GET /v1/summary", "GET /v1/summary HTTP/1.1", "GET /v1/summary HTTP/1.1\r\n",
@@ -235,7 +305,7 @@ def manners(tap, h):
 
 def body(tap, h):
     began = time.monotonic()
-    for group in (answers, garbage, manners):
+    for group in (answers, changes, garbage, manners):
         group(tap, h)
         if os.environ.get("TIMES"):
             print("# %s: %.1f s" % (group.__name__, time.monotonic() - began))
