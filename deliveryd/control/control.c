@@ -149,6 +149,11 @@ static bool parse_number(const char *value, uint64_t *out)
 	return *end == 0 && errno == 0;
 }
 
+bool control_read_query(const char *text, struct evkeyvalq *params)
+{
+	return !strstr(text, "%00") && evhttp_parse_query_str(text, params) == 0;
+}
+
 /* Only what we know, and each at most once: a typing mistake must not select everything, or do something else. */
 static bool check_keys(struct evkeyvalq *query, const char *const *known, size_t n)
 {
@@ -442,7 +447,7 @@ static void on_request(struct evhttp_request *req, void *arg)
 	}
 	memset(&params, 0, sizeof(params));
 	TAILQ_INIT(&params);
-	if (query && evhttp_parse_query_str(query, &params) < 0)
+	if (query && !control_read_query(query, &params))
 		control_send_error(req, 400, "the query after ? cannot be read");
 	else
 		p->answer(a, req, rest, &params);

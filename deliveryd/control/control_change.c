@@ -302,7 +302,7 @@ static bool take_body(struct parsing *p, struct evhttp_request *req, unsigned *s
 	evbuffer_remove(in, text, len);
 	text[len] = 0;
 	TAILQ_INIT(&form);
-	if (strlen(text) != len || evhttp_parse_query_str(text, &form) < 0)
+	if (strlen(text) != len || !control_read_query(text, &form))
 		ok = error_set(p->err, "the body is not name=value&name=value, as a form is");
 	else
 		ok = take_parameters(p, &form, seen);

@@ -27,4 +27,7 @@ void control_change(
         struct changes *, struct evhttp_request *, enum queue_change_kind, struct evkeyvalq *query);
 void control_changes_forget(struct changes *); /* their clients: the answers are still due */
 
+/* name=value&name=value. Values are strings from here on: one that an encoded NUL would cut short is refused. */
+bool control_read_query(const char *text, struct evkeyvalq *params);
+
 #endif

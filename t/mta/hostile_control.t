@@ -122,7 +122,7 @@ BAD_CHANGES = [("delay", "all=1"), ("delay", "all=1&for=0"), ("delay", "all=1&fo
                ("fail", "all=1&enhanced=5.1.1.1"), ("fail", "all=1&enhanced=5.9999.1"), ("fail", "all=1&enhanced=5.1.1%0a"), ("fail", "all=1&text="), ("fail", "all=1&text=a%0d%0aSubject:%20x"), ("fail", "all=1&text=%c3%a9"),
                ("fail", "all=1&text=%1b[2J"), ("fail", "all=1&text=" + "x" * 401), ("fail", "all=1&no_dsn=maybe"), ("rebind", "all=1"), ("rebind", "all=1&to="), ("rebind", "all=1&to=a%20b"), ("rebind", "all=1&to=bravo&to=acme"),
                ("rebind", "to=bravo"), ("suspend", ""), ("suspend", "all=1"), ("suspend", "binding=acme&binding=bravo"), ("suspend", "binding=acme&domain=a.example&domain=b.example"), ("suspend", "binding=acme&for=0"),
-               ("suspend", "binding=acme&id=0000000000000001"), ("suspend", "binding="), ("resume", ""), ("resume", "binding=acme&for=1h"), ("resume", "binding=a%00b")]
+               ("suspend", "binding=acme&id=0000000000000001"), ("suspend", "binding="), ("resume", ""), ("resume", "binding=acme&for=1h"), ("resume", "binding=acme%00b"), ("flush", "domain=d0.example%00.x"), ("delete", "all=1%00")]
 BAD_DNS = [("GET", "lookup", ""), ("GET", "lookup", "name=x"), ("GET", "lookup", "type=MX"), ("GET", "lookup", "name=&type=MX"), ("GET", "lookup", "name=x&type=ANY"), ("GET", "lookup", "name=x&type=mxx"),
            ("GET", "lookup", "name=a%20b&type=MX"), ("GET", "lookup", "name=%0a&type=MX"), ("GET", "lookup", "name=" + "x" * 5000 + "&type=MX"), ("GET", "lookup", "name=x&name=y&type=MX"), ("GET", "stats", "name=x"),
            ("POST", "refresh", ""), ("POST", "refresh", "name=x&type=MX"), ("POST", "refresh", "name=%ff")]
@@ -130,8 +130,8 @@ BAD_DNS = [("GET", "lookup", ""), ("GET", "lookup", "name=x"), ("GET", "lookup",
 
 def changes(tap, h):
     """What changes mail: nothing happens unless all of the request is understood."""
-    h.rig.mx_option("mx1.example", "mail=451 4.3.0 not now")
-    name = h.name("d1.example")
+    h.rig.mx_option("mx0.example", "mail=451 4.3.0 not now")
+    name = h.name("d0.example")
     with h.client(h.unix) as c:
         c.mail("a@b.example", name)
         tap.equal([short(r) for r in c.data(dotted(received(name)))], ["250 2.0.0"], "a message that waits")
@@ -177,7 +177,7 @@ def changes(tap, h):
     tap.equal(get(h, "/v1/dns/stats")[0], 200, "beside look-ups under way it answers")
     for s in clients:
         s.close()
-    h.rig.mx_option("mx1.example", None)
+    h.rig.mx_option("mx0.example", None)
     get(h, "/v1/flush?all=1", method="POST")
     h.arrived(name)
     h.check_up("changes")
