@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """dns.t - our resolver against a real one: unbound, plain and validating, on loopback"""
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -109,7 +110,8 @@ def main():
         got = ask(server, "alias.signed.test", "A")
         ok(got.get("A", "").startswith("ANSWER ad=1 ") and "name=mx1.signed.test" in got["A"], "signed alias", got)
         got = ask(server, "mx1.signed.test", "MX")
-        ok(got.get("MX", "").startswith("NODATA ad=1 ttl=60 "), "signed denial, TTL of the SOA's minimum", got)
+        ttl = re.match(r"NODATA ad=1 ttl=(\d+) ", got.get("MX", ""))
+        ok(ttl and 30 <= int(ttl.group(1)) <= 60, "signed denial, TTL of the SOA's minimum", got)
         got = ask(server, "bogus.test", "MX")
         ok(got.get("MX", "").startswith("FAILED") and "SERVFAIL from %s" % server in got["MX"], "a signature that is missing is a failure", got)
         got = ask(dead + "," + server, "plain.test", "MX")

@@ -212,7 +212,7 @@ def body(tap, h):
             h.dns.addresses[host + c.domain] = h.rig.ip(11)
     waiting = [c for c in cases if c.group in ("transient", "tcp")]
     try:
-        wait_for("them to go", lambda: all(c.name in {n for r in h.rig.seen() for n in r["recipients"]} for c in waiting), 40)
+        wait_for("them to go", lambda: all(c.name in {n for r in h.rig.seen() for n in r["recipients"]} for c in waiting), 100)
     except RigError:
         pass
     tap.equal([c.what for c in waiting if len(h.rows(c.name)) != 1], [], "when the server is well again, each goes out once")
