@@ -407,6 +407,7 @@ static void make_control(struct daemon *d, const struct daemon_sockets *s)
 	        .loop = d->control_role.loop,
 	        .metrics = d->metrics,
 	        .queue = d->queue,
+	        .spool = d->spool,
 	        .dns = &d->dns,
 	        .reload = reload_request,
 	        .status = status_json,

@@ -31,6 +31,13 @@ const char *cli_option(struct cli *, int *i, const char *name);
 int cli_request(struct cli *, const char *socket_spec, const char *method, const char *path, json_t **answer);
 /* POST with parameters as a form has them, "name=value&name=value" (may be NULL). */
 int cli_post(struct cli *, const char *socket_spec, const char *path, const char *form, json_t **answer);
+/* GET of what is no JSON object: its bytes as they come, false = enough, or no more can be taken (say why). */
+typedef bool cli_sink(void *ctx, const char *data, size_t len);
+int cli_stream(struct cli *, const char *path, cli_sink *, void *ctx);
+/* A request of deliveryd whose answer is one object: printed as it is, or key by key. */
+int cli_show(struct cli *, const char *path);
+/* Foreign bytes for a terminal: lines and tabs as they are, every other control character and what is not UTF-8 as \xNN. */
+void cli_add_visible(struct str *, const char *raw, size_t len);
 /* Where deliveryd (milter = false) or the milter listens for control; false with the reason. */
 bool cli_socket(struct cli *, bool milter, struct str *spec, struct error *);
 

@@ -12,12 +12,27 @@
 
 #define ANSWER_MAX ((size_t)64 << 20) /* bytes: a page of 500 rows is well under 1 MB */
 
+struct exchange {
+	struct sockspec spec;
+	const char *method, *path, *form;
+	cli_sink *sink; /* NULL: all of the answer goes to `body` */
+	void *ctx;
+	struct str body;
+	CURL *curl;
+	long status;
+	char why[CURL_ERROR_SIZE];
+};
+
+/* An error is told in JSON, whatever the answer would have been. */
 static size_t take_bytes(char *data, size_t size, size_t n, void *ctx)
 {
-	struct str *out = ctx;
+	struct exchange *x = ctx;
 
-	str_add_mem(out, data, size * n);
-	return out->failed ? 0 : size * n;
+	curl_easy_getinfo(x->curl, CURLINFO_RESPONSE_CODE, &x->status);
+	if (x->sink && x->status == 200)
+		return x->sink(x->ctx, data, size * n) ? size * n : 0;
+	str_add_mem(&x->body, data, size * n);
+	return x->body.failed ? 0 : size * n;
 }
 
 static bool set_target(CURL *curl, const struct sockspec *spec, const char *path, struct str *url)
@@ -38,28 +53,29 @@ static bool set_target(CURL *curl, const struct sockspec *spec, const char *path
 	return false;
 }
 
-static CURLcode perform(const struct sockspec *spec, const char *method, const char *path, const char *form,
-        struct str *body, long *status, char *why)
+static CURLcode perform(struct exchange *x)
 {
-	CURL *curl = curl_easy_init();
+	CURL *curl = x->curl = curl_easy_init();
 	CURLcode code = CURLE_FAILED_INIT;
 	struct str url;
 
 	if (!curl)
 		return code;
 	str_init(&url);
-	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
-	if (set_target(curl, spec, path, &url)) {
+	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, x->why);
+	if (set_target(curl, &x->spec, x->path, &url)) {
 		curl_easy_setopt(curl, CURLOPT_URL, url.data);
 		curl_easy_setopt(curl, CURLOPT_PROXY, "");
 		curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-		curl_easy_setopt(curl, CURLOPT_TIMEOUT, 120L);
+		curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 30L);
+		if (!x->sink) /* what streams takes as long as it takes */
+			curl_easy_setopt(curl, CURLOPT_TIMEOUT, 120L);
 		curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
-		curl_easy_setopt(curl, CURLOPT_WRITEDATA, body);
-		if (strcmp(method, "POST") == 0)
-			curl_easy_setopt(curl, CURLOPT_POSTFIELDS, form ? form : "");
+		curl_easy_setopt(curl, CURLOPT_WRITEDATA, x);
+		if (strcmp(x->method, "POST") == 0)
+			curl_easy_setopt(curl, CURLOPT_POSTFIELDS, x->form ? x->form : "");
 		code = curl_easy_perform(curl);
-		curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, status);
+		curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &x->status);
 	}
 	str_free(&url);
 	curl_easy_cleanup(curl);
@@ -111,43 +127,68 @@ static void say_unreachable(const struct sockspec *spec, const char *socket_spec
 		fputs("bindpost: is that deliveryd's control socket?\n", stderr);
 }
 
-static int ask(
-        const char *socket_spec, const char *method, const char *path, const char *form, json_t **answer)
+static int ask(const char *socket_spec, struct exchange *x, json_t **answer)
 {
-	char why[CURL_ERROR_SIZE] = "";
-	struct sockspec spec;
 	struct error err;
-	struct str body;
 	CURLcode code;
-	long status = 0;
 	int exit_code;
 
 	*answer = NULL;
-	if (!sockspec_parse(socket_spec, &spec, &err)) {
+	if (!sockspec_parse(socket_spec, &x->spec, &err)) {
 		fprintf(stderr, "bindpost: %s\n", err.text);
 		return CLI_USAGE;
 	}
-	str_init_max(&body, ANSWER_MAX);
-	code = perform(&spec, method, path, form, &body, &status, why);
-	if (code != CURLE_OK) {
-		say_unreachable(&spec, socket_spec, *why ? why : curl_easy_strerror(code));
+	str_init_max(&x->body, ANSWER_MAX);
+	code = perform(x);
+	if (code == CURLE_WRITE_ERROR && x->sink && x->status == 200) {
+		exit_code = CLI_REFUSED; /* the sink has said why */
+	} else if (code != CURLE_OK && x->sink && x->status == 200) {
+		fprintf(stderr, "bindpost: the answer ended early: %s\n",
+		        *x->why ? x->why : curl_easy_strerror(code));
 		exit_code = CLI_UNREACHABLE;
+	} else if (code != CURLE_OK) {
+		say_unreachable(&x->spec, socket_spec, *x->why ? x->why : curl_easy_strerror(code));
+		exit_code = CLI_UNREACHABLE;
+	} else if (x->sink && x->status == 200) {
+		exit_code = CLI_DONE;
 	} else {
-		exit_code = judge(&body, status, socket_spec, answer);
+		exit_code = judge(&x->body, x->status, socket_spec, answer);
 	}
-	str_free(&body);
+	str_free(&x->body);
 	return exit_code;
 }
 
 int cli_request(
         struct cli *cli, const char *socket_spec, const char *method, const char *path, json_t **answer)
 {
+	struct exchange x = {.method = method, .path = path};
+
 	(void)cli;
-	return ask(socket_spec, method, path, NULL, answer);
+	return ask(socket_spec, &x, answer);
 }
 
 int cli_post(struct cli *cli, const char *socket_spec, const char *path, const char *form, json_t **answer)
 {
+	struct exchange x = {.method = "POST", .path = path, .form = form};
+
 	(void)cli;
-	return ask(socket_spec, "POST", path, form, answer);
+	return ask(socket_spec, &x, answer);
+}
+
+int cli_stream(struct cli *cli, const char *path, cli_sink *sink, void *ctx)
+{
+	struct exchange x = {.method = "GET", .path = path, .sink = sink, .ctx = ctx};
+	json_t *answer = NULL;
+	struct str spec;
+	struct error err;
+	int code = CLI_REFUSED;
+
+	str_init(&spec);
+	if (cli_socket(cli, false, &spec, &err))
+		code = ask(spec.data, &x, &answer);
+	else
+		fprintf(stderr, "bindpost: %s\n", err.text);
+	json_decref(answer);
+	str_free(&spec);
+	return code;
 }

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "base/names.h"
 #include "control/cli.h"
 
 struct filters {
@@ -261,7 +260,7 @@ static void print_object(const json_t *object, int indent)
 	str_free(&text);
 }
 
-static int show(struct cli *cli, bool milter, const char *method, const char *path)
+int cli_show(struct cli *cli, const char *path)
 {
 	struct str spec;
 	struct error err;
@@ -269,12 +268,12 @@ static int show(struct cli *cli, bool milter, const char *method, const char *pa
 	int code;
 
 	str_init(&spec);
-	if (!cli_socket(cli, milter, &spec, &err)) {
+	if (!cli_socket(cli, false, &spec, &err)) {
 		fprintf(stderr, "bindpost: %s\n", err.text);
 		str_free(&spec);
 		return CLI_REFUSED;
 	}
-	code = cli_request(cli, spec.data, method, path, &answer);
+	code = cli_request(cli, spec.data, "GET", path, &answer);
 	if (answer && cli->json) {
 		json_dumpf(answer, stdout, JSON_INDENT(2) | CLI_REAL);
 		putchar('\n');
@@ -290,22 +289,5 @@ int cmd_summary(struct cli *cli)
 {
 	if (cli->argc)
 		return cli_usage("summary takes no arguments");
-	return show(cli, false, "GET", "/v1/summary");
-}
-
-int cmd_message(struct cli *cli)
-{
-	struct str path;
-	uint64_t id;
-	int code;
-
-	if (cli->argc != 1)
-		return cli_usage("message takes one message id");
-	if (!id_parse(cli->argv[0], &id))
-		return cli_usage("\"%s\" is not a message id (16 hexadecimal digits)", cli->argv[0]);
-	str_init(&path);
-	str_printf(&path, "/v1/messages/%s", cli->argv[0]);
-	code = show(cli, false, "GET", path.data);
-	str_free(&path);
-	return code;
+	return cli_show(cli, "/v1/summary");
 }

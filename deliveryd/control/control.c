@@ -41,6 +41,7 @@ struct control {
 	struct pending *pending; /* questions under way */
 	struct control_dns *dns;
 	struct changes changes;
+	struct readings readings;
 };
 
 /* A question under way. */
@@ -257,7 +258,8 @@ static void get_bindings(
 	ask_queue(a, req, QUEUE_BINDINGS, 0, query);
 }
 
-static void get_binding(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void get_binding(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	size_t len;
 	char *name = evhttp_uridecode(rest, 0, &len);
@@ -283,10 +285,17 @@ static void get_messages(
 static void get_message(
         struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
+	const char *slash = strchr(rest, '/');
+	char text[ID_TEXT_SIZE];
 	uint64_t id;
 
+	snprintf(text, sizeof(text), "%s", rest);
+	if (slash && slash - rest == ID_TEXT_SIZE - 1)
+		rest = text; /* ID/PART */
 	if (!id_parse(rest, &id))
 		control_send_error(req, 400, "a message id is 16 hexadecimal digits");
+	else if (slash)
+		control_raw(&a->control->readings, req, id, slash + 1, query);
 	else
 		ask_queue(a, req, QUEUE_MESSAGE, id, query);
 }
@@ -476,6 +485,7 @@ struct control *control_new(const struct control_config *conf)
 
 	c->conf = *conf;
 	c->dns = control_dns_new(conf->loop, conf->dns);
+	c->readings = (struct readings){.loop = conf->loop, .spool = conf->spool};
 	c->changes = (struct changes){.loop = conf->loop, .queue = conf->queue};
 	for (int level = CONTROL_METRICS; level <= CONTROL_FULL; level++)
 		access_init(c, (enum control_access)level);
@@ -511,6 +521,7 @@ void control_free(struct control **p)
 		pending_unlink(q);
 	}
 	control_changes_forget(&c->changes);
+	control_readings_forget(&c->readings);
 	control_dns_free(&c->dns);
 	for (int level = CONTROL_METRICS; level <= CONTROL_FULL; level++)
 		evhttp_free(c->access[level].http);

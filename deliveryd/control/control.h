@@ -3,7 +3,8 @@
  *
  * Purpose    What the `bindpost` command, monitoring and scripts talk to. It holds no rows: it asks the queue for
  *            answers of at most 500 rows, by cursor, as the client takes them.
- * Paths      GET /v1/summary /v1/queues /v1/bindings /v1/bindings/NAME /v1/messages /v1/messages/ID /v1/connections /v1/status
+ * Paths      GET /v1/summary /v1/queues /v1/bindings /v1/bindings/NAME /v1/messages /v1/messages/ID (and ID/headers, ID/body, ID/raw: its bytes)
+ *            /v1/connections /v1/status
  *            /metrics /v1/dns/stats /v1/dns/lookup (name= type=); POST /v1/dns/refresh (name=) /v1/reload /v1/flush /v1/delay /v1/hold /v1/release /v1/fail /v1/delete /v1/suspend
  *            /v1/resume, whose parameters stand in the query or, like a form's, in the body. Filters as query: binding= domain= cursor= limit= . What changes something is
  *            answered on `control.listen` only, never on `control.observe` or `control.metrics`.
@@ -18,6 +19,7 @@
 #include "base/str.h"
 
 struct queue;
+struct spool;
 struct dns_control;
 
 enum control_access {
@@ -30,6 +32,7 @@ struct control_config {
 	struct loop *loop;
 	struct metrics *metrics;
 	struct queue *queue;
+	struct spool *spool; /* for messages' bytes */
 	/*
 	 * Reload, on the control loop; may read files. `step` is "all", "check", "take" or "drop" (design 5: the three steps of
 	 * `bindpost reload`). Fills in the answer (a JSON object); false = refused, nothing changed.

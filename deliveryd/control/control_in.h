@@ -27,6 +27,19 @@ void control_change(
         struct changes *, struct evhttp_request *, enum queue_change_kind, struct evkeyvalq *query);
 void control_changes_forget(struct changes *); /* their clients: the answers are still due */
 
+/* Messages' bytes being read back and sent. */
+struct reading;
+struct readings {
+	struct loop *loop;
+	struct spool *spool;
+	struct reading *first;
+	unsigned n;
+};
+/* `part`: headers, body, raw */
+void control_raw(struct readings *, struct evhttp_request *, uint64_t id, const char *part,
+        const struct evkeyvalq *query);
+void control_readings_forget(struct readings *);
+
 /* name=value&name=value. Values are strings from here on: one that an encoded NUL would cut short is refused. */
 bool control_read_query(const char *text, struct evkeyvalq *params);
 

@@ -384,7 +384,9 @@ static void put_conn(struct answer *a, const struct conn *c)
 	jw_str(&a->out, "mx", c->mx);
 	put_addr(a, "peer", &c->to.addr);
 	put_addr(a, "source", &c->source);
-	jw_str(&a->out, "state", conn_state_name(c->state));
+	/* it asks for the next job before the present one has its answer */
+	bool busy = c->state == CONN_IDLE && c->jobs_out > 0;
+	jw_str(&a->out, "state", conn_state_name(busy ? CONN_BUSY : c->state));
 	jw_uint(&a->out, "delivered", c->delivered);
 	jw_seconds(&a->out, "age", queue_now(q) - c->opened_us);
 	jw_end_object(&a->out);

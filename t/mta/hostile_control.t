@@ -75,7 +75,8 @@ def answers(tap, h):
     bad = [("/", 404), ("", 400), ("/v1", 404), ("/v1/", 404), ("/v1/nothing", 404), ("/v1/summary/", 404), ("/v1/summary/x", 404), ("//v1/summary", 404),
            ("/v1/../v1/summary", 404), ("/V1/SUMMARY", 404), ("/metrics/", 404), ("/v1/messages/", 404), ("/v1/messages/zzz", 400),
            ("/v1/messages/0000000000000000", 404), ("/v1/messages/ffffffffffffffff", 404), ("/v1/messages/" + "f" * 17, 400), ("/v1/messages/" + "f" * 15, 400),
-           ("/v1/messages/%00", 400), ("/v1/messages/../summary", 400), ("/v1/messages/-000000000000001", 400), ("/v1/summary%00", 404),
+           ("/v1/messages/%00", 400), ("/v1/messages/" + "f" * 16 + "/body", 404), ("/v1/messages/" + "f" * 16 + "/raw?x=1", 400), ("/v1/messages/" + "f" * 16 + "/../body", 404),
+           ("/v1/messages/" + "f" * 17 + "/body", 400), ("/v1/messages/body/" + "f" * 16, 400), ("/v1/messages/" + "f" * 16 + "/body%00", 404), ("/v1/messages/" + "f" * 16 + "/" + "x" * 4000, 404), ("/v1/messages/../summary", 400), ("/v1/messages/-000000000000001", 400), ("/v1/summary%00", 404),
            ("/v1/messages?cursor=x", 400), ("/v1/messages?cursor=-1", 400), ("/v1/messages?cursor=", 400), ("/v1/messages?cursor=0x1", 400),
            ("/v1/messages?cursor=1;2", 400), ("/v1/messages?cursor=%001", 400), ("/v1/messages?cursor=99999999999999999999999", 400), ("/v1/messages?limit=0", 400),
            ("/v1/messages?limit=-1", 400), ("/v1/messages?limit=x", 400), ("/v1/messages?limit=1.5", 400), ("/v1/messages?limit=%31x", 400),
@@ -295,12 +296,46 @@ def manners(tap, h):
         if cursor is None:
             break
     tap.equal((len(seen), len(set(seen))), (40, 40), "pages of 7 show each of the 40 messages once (%d pages)" % pages)
+    raw_bytes(tap, h)
     one = json.loads(get(h, "/v1/messages/" + seen[0])[1])
     tap.equal(one.get("id"), seen[0], "and each by its id")
     h.rig.mx_option("mx1.example", None)
     wait_for("them to leave", lambda: json.loads(get(h, "/v1/messages")[1])["items"] == [], 30)
     tap.ok(True, "all of it leaves when the host takes it")
     h.check_up("all of that")
+
+
+def raw_bytes(tap, h):
+    """Clients that ask for a large message and take none of it, or go; as many as may be, and one more."""
+    name = h.name("d1.example")
+    text = received(name, body="y" * 70 + "\r\n") + (b"z" * 78 + b"\r\n") * 40000
+    with h.client(h.unix) as c:
+        c.mail("a@b.example", name)
+        tap.equal([short(r) for r in c.data(dotted(text))], ["250 2.0.0"], "a large message that waits")
+    mine = wait_for("it", lambda: [r["id"] for r in json.loads(get(h, "/v1/messages")[1])["items"] if r["size"] > 3000000])[0]
+    request = ("GET /v1/messages/%s/raw HTTP/1.1\r\nHost: x\r\n\r\n" % mine).encode()
+    greedy = [connect(h, ("control", "observe")[i % 2]) for i in range(60)]
+    for s in greedy:
+        s.sendall(request)
+    tap.equal(get(h, "/v1/summary")[0], 200, "beside 60 clients that take nothing of a large message it answers")
+    wait_for("a refusal", lambda: get(h, "/v1/messages/%s/body" % mine)[0] == 503)
+    tap.ok(True, "past so many that are under way the next is told to come back")
+    for i, s in enumerate(greedy):
+        if i % 3 == 0:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        s.close()
+    wait_for("their end", lambda: get(h, "/v1/messages/%s/headers" % mine)[0] == 200)
+    for _ in range(20):
+        with connect(h) as s:
+            s.sendall(request)
+            s.recv(100)
+    status, whole = wait_for("room", lambda: (lambda got: got if got[0] == 200 else None)(ask(h, request)))
+    tap.ok(status == 200 and whole.endswith(text), "and who takes it gets it whole", status, len(whole))
+    status, _ = get(h, "/v1/delete?id=" + mine, method="POST")
+    tap.equal(status, 200, "it is deleted")
+    for path in ("/body", "/headers", "/raw"):
+        wait_for("it to be gone", lambda: get(h, "/v1/messages/" + mine + path)[0] == 404)
+    h.check_up("raw bytes")
 
 
 def body(tap, h):

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""What an operator looks at: a message's own bytes (also where they attack his terminal), connections, config eval."""
+import http.client
+import json
+import os
+import pty
+import smtplib
+import socket
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from mta import run, standard_domains, standard_policy, wait_for  # noqa: E402
+
+NAUGHTY = b"\x1b]0;owned\x07\x1b[2J \xc2\x9b31m\x9b tab\there \xe2\x82\xac\x7f\r\nbare\x08\x08 end\r\n"
+
+
+def hand_over(rig, recipient, raw, sender="news@acme.example"):
+    with smtplib.LMTP(rig.ip(24), 2424, timeout=60) as client:
+        assert not client.sendmail(sender, [recipient], raw)
+
+
+def get(rig, path):
+    """Status, content type and bytes."""
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(rig.sock("control.sock"))
+    c = http.client.HTTPConnection("localhost")
+    c.sock = s
+    c.request("GET", path)
+    answer = c.getresponse()
+    value = (answer.status, answer.headers["Content-Type"], answer.read())
+    c.close()
+    return value
+
+
+def raw_command(rig, *args):
+    return subprocess.run([rig.program("bindpost"), "-c", rig.config, *args], capture_output=True, timeout=60, check=False)
+
+
+def on_terminal(rig, *args):
+    """What a terminal gets to see."""
+    master, slave = pty.openpty()
+    proc = subprocess.Popen([rig.program("bindpost"), "-c", rig.config, *args], stdout=slave, stderr=slave,
+                            stdin=subprocess.DEVNULL)
+    os.close(slave)
+    out = b""
+    try:
+        while True:
+            more = os.read(master, 65536)
+            if not more:
+                break
+            out += more
+    except OSError:  # its other end was closed
+        pass
+    os.close(master)
+    assert proc.wait(60) == 0, out
+    return out.replace(b"\r\n", b"\n")
+
+
+def message_bytes(tap, rig):
+    headers = b"From: <news@acme.example>\r\nSubject: \x1b[31mred\r\nX-Folded: a\r\n b\r\n"
+    rig.bindpost("suspend", "acme")
+    hand_over(rig, "small@d0.example", headers + b"\r\n" + NAUGHTY)
+    big = b"".join(b"%07d %s\r\n" % (i, b"x" * 60) for i in range(30000))  # in a file of its own
+    hand_over(rig, "big@d0.example", headers + b"\r\n" + big)
+    ids = wait_for("both", lambda: (lambda rows: {r["recipient"][0].split("@")[0]: r["id"] for r in rows} if len(rows) == 2 else None)(
+        rig.bindpost_json("messages")["items"]))
+    for name, text in (("small", NAUGHTY), ("big", big)):
+        whole = get(rig, "/v1/messages/%s/raw" % ids[name])
+        tap.ok(whole[:2] == (200, "message/rfc822") and whole[2].endswith(headers + b"\r\n" + text) and whole[2].startswith(b"Received: "),
+               name + ": raw is the message as it will leave", whole[:2], whole[2][:300])
+        top = raw_command(rig, "message", ids[name], "--headers")
+        below = raw_command(rig, "message", ids[name], "--body")
+        both = raw_command(rig, "message", "--headers", "--body", ids[name])
+        tap.equal((top.returncode, below.returncode, both.returncode), (0, 0, 0), name + ": --headers, --body, both: exit 0")
+        tap.ok(below.stdout == text, name + ": --body in a pipe: its very bytes", below.stdout[:200], below.stderr)
+        tap.ok(top.stdout.endswith(headers + b"\r\n") and b"xxxx" not in top.stdout, name + ": --headers: header alone", top.stdout[:500])
+        tap.ok(both.stdout == top.stdout + below.stdout == whole[2], name + ": both: the whole")
+        tap.equal(int(rig.bindpost_json("message", ids[name])["size"]), len(whole[2]), name + ": as long as `message` says")
+        answer = rig.bindpost_json("message", ids[name], "--body")
+        tap.ok(answer["id"] == ids[name] and len(answer["body"]) > 30 and "headers" not in answer, name + ": --json")
+    shown = on_terminal(rig, "message", ids["small"], "--headers", "--body")
+    tap.equal([b for b in shown if b < 32 and b not in (9, 10) or b == 127], [], "on a terminal no control character comes through")
+    tap.ok(b"\\x1B]0;owned\\x07\\x1B[2J \\xC2\\x9B31m\\x9B tab\there \xe2\x82\xac\\x7F\n" in shown, "they are made visible, text stays", shown)
+    tap.ok(on_terminal(rig, "message", ids["big"], "--body") == big.replace(b"\r\n", b"\n"), "and a large one is all there")
+    return ids
+
+
+def message_errors(tap, rig, ids):
+    none = "0000000000000abc"
+    for args, code in (((none, "--body"), 1), ((none, "--headers"), 1), (("zzz", "--body"), 2), (("--body",), 2),
+                       ((ids["small"], none), 2), ((ids["small"], "--nonsense"), 2)):
+        done = raw_command(rig, "message", *args)
+        tap.ok(done.returncode == code and not done.stdout and done.stderr, "message %s: exit %d" % (" ".join(args), code), done)
+    for path, status in (("/v1/messages/%s/body" % none, 404), ("/v1/messages/%s/nothing" % ids["small"], 404),
+                         ("/v1/messages/%s/body/" % ids["small"], 404), ("/v1/messages/%s/" % ids["small"], 404),
+                         ("/v1/messages/%s0/body" % ids["small"], 400), ("/v1/messages//body", 400),
+                         ("/v1/messages/%s/body?x=1" % ids["small"], 400)):
+        answer = get(rig, path)
+        tap.ok(answer[0] == status and "error" in json.loads(answer[2]), "GET %s: %d" % (path, status), answer)
+
+
+def connections(tap, rig):
+    rig.mx_option("mx1.example", "hold=60000")
+    hand_over(rig, "slow@d1.example", b"Subject: x\r\n\r\nx\r\n", sender="x@coyote.example")
+    row = wait_for("its session", lambda: [r for r in rig.bindpost_json("connections")["items"]
+                                         if r["binding"] == "coyote" and r["state"] == "busy"])[0]
+    tap.equal((row["next_hop"], row["mx"], row["peer"], row["source"]), ("d1.example", "mx1.example", rig.ip(12), rig.ip(103)),
+              "connections: from where to where")
+    tap.ok(row["state"] == "busy" and row["age"] >= 0, "its state and age", row)
+    tap.equal(rig.bindpost_json("connections", "--binding", "acme")["items"], [], "and by binding")
+    rig.mx_option("mx1.example", None)
+    rig.stop("mx")  # else stopping would wait for its reply
+
+
+def config_eval(tap, rig):
+    both = [rig.bindpost_json("config", "eval", "retry_interval", *more) for more in ((), ("--binding", "acme"), ("--binding", "acme", "--domain", "d0.example"))]
+    tap.equal([r["value"] for r in both], ["2s", "2s", "7s"], "config eval: a domain within a binding goes before")
+    tap.ok("bindings.acme.domains.d0.example" in json.dumps(both[2]), "and it says where that stands", both[2])
+    for args, code in ((("no_such_option",), 1), ((), 2), (("retry_interval", "--binding", "nobody"), 1)):
+        done = rig.bindpost("config", "eval", *args, check=False)
+        tap.ok(done.returncode == code and done.stderr, "config eval %s: exit %d" % (" ".join(args), code), done)
+
+
+def body(tap, rig):
+    standard_domains(rig, 2)
+    policy = standard_policy(rig)
+    policy["bindings"]["acme"]["domains"] = {"d0.example": {"retry_interval": "7s"}}
+    rig.write_config(policy, handoff={"relay_hosts": [rig.net + ".0/24", "127.0.0.0/8"]})
+    rig.start_dns()
+    rig.start_mx()
+    rig.start_deliveryd()
+    ids = message_bytes(tap, rig)
+    message_errors(tap, rig, ids)
+    connections(tap, rig)
+    config_eval(tap, rig)
+    tap.equal(rig.stop("deliveryd"), 0, "SIGTERM ends it")
+
+
+if __name__ == "__main__":
+    run(body)
