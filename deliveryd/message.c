@@ -48,3 +48,25 @@ uint32_t message_text_flags(const char *text, size_t len)
 			flags |= MESSAGE_8BIT;
 	return flags;
 }
+
+uint32_t message_dsn_flags(const struct message *m)
+{
+	bool all_same = true, none = true;
+	uint32_t flags = 0;
+
+	for (uint32_t i = 0; i < m->n_deliveries; i++) {
+		const struct delivery_spec *d = &m->deliveries[i];
+
+		for (uint32_t r = 0; r < d->n_recipients; r++) {
+			const struct recipient *rcpt = &d->recipients[r];
+
+			all_same = all_same && !rcpt->orcpt && rcpt->notify == NOTIFY_ORCPT_SAME;
+			none = none && !rcpt->orcpt && rcpt->notify == 0;
+			if (rcpt->notify & NOTIFY_SUCCESS)
+				flags |= MESSAGE_NOTIFY_SUCCESS;
+		}
+	}
+	if (m->envid || m->ret != RET_NONE || (!all_same && !none))
+		return flags | MESSAGE_DSN_KEPT;
+	return all_same ? flags | MESSAGE_ORCPT : flags;
+}

@@ -19,19 +19,34 @@
 struct body; /* spool/body.h */
 
 enum message_flags {
-	MESSAGE_DOT_LINES = 1 << 0, /* some line begins with a dot: must be stuffed on the way out */
-	MESSAGE_8BIT = 1 << 1,	    /* bytes over 127 in header or body */
-	MESSAGE_SMTPUTF8 = 1 << 2,  /* MAIL said SMTPUTF8 */
+	MESSAGE_DOT_LINES = 1 << 0,     /* some line begins with a dot: must be stuffed on the way out */
+	MESSAGE_8BIT = 1 << 1,          /* bytes over 127 in header or body */
+	MESSAGE_SMTPUTF8 = 1 << 2,      /* MAIL said SMTPUTF8 */
 	MESSAGE_BODY_8BITMIME = 1 << 3, /* MAIL said BODY=8BITMIME */
 	MESSAGE_REQUIRETLS = 1 << 4,
-	MESSAGE_DSN = 1 << 5,	    /* a report of our own: goes to notify.via */
+	MESSAGE_DSN = 1 << 5,         /* a report of our own: goes to notify.via */
 	MESSAGE_UTF8_HEADER = 1 << 6, /* MAIL said SMTPUTF8, and the header has bytes over 127 */
+	/* what RFC 3461 brought, so that only mail with something unusual has its envelope read back */
+	MESSAGE_ORCPT = 1 << 8, /* each recipient came with its own address as ORCPT, and nothing else came */
+	MESSAGE_DSN_KEPT = 1 << 9,        /* something else: it is in the spool */
+	MESSAGE_NOTIFY_SUCCESS = 1 << 10, /* some NOTIFY has SUCCESS */
 };
+
+/* RFC 3461 4.1, 4.3; the spool keeps these numbers */
+enum recipient_notify {
+	NOTIFY_NEVER = 1 << 0,
+	NOTIFY_SUCCESS = 1 << 1,
+	NOTIFY_FAILURE = 1 << 2,
+	NOTIFY_DELAY = 1 << 3,
+	NOTIFY_ORCPT_SAME = 1 << 4, /* ORCPT was given, and it is the address */
+};
+enum message_ret { RET_NONE, RET_FULL, RET_HDRS };
 
 struct recipient {
 	const char *address; /* as given at the handoff, without <>; UTF-8 only with MESSAGE_SMTPUTF8 */
-	const char *orcpt;   /* NULL; RFC 3461 */
-	uint8_t notify;	     /* RFC 3461 bits; 0 = not given */
+	const char
+	        *orcpt; /* "rfc822;" and the like, then xtext (RFC 3461); NULL = none, or NOTIFY_ORCPT_SAME */
+	uint8_t notify; /* enum recipient_notify; 0 = nothing was given */
 };
 
 /* One delivery: one binding (or group), one recipient domain, its recipients. Its number is its place in the array. */
@@ -54,8 +69,8 @@ struct message {
 	const char *sender;	 /* without <>; "" = null reverse-path */
 	const char *client_name, *client_helo, *client_proto; /* XFORWARD or the connection; NULL = unknown */
 	struct addr client_addr; /* AF_UNSPEC = unknown */
-	const char *envid;	 /* NULL */
-	uint8_t ret;		 /* RFC 3461: 0 not given, 1 FULL, 2 HDRS */
+	const char *envid;       /* xtext; NULL */
+	uint8_t ret;             /* enum message_ret */
 	struct delivery_spec *deliveries;
 	uint32_t n_deliveries;
 	struct body *body;	 /* owns one reference; complete; NULL when dropped from memory (read back from the spool) */
@@ -69,5 +84,7 @@ struct message *message_ref(struct message *);
 void message_unref(struct message **);
 /* MESSAGE_DOT_LINES and MESSAGE_8BIT as these bytes ask for: who makes a body of his own must set them. */
 uint32_t message_text_flags(const char *text, size_t len);
+/* MESSAGE_ORCPT, MESSAGE_DSN_KEPT and MESSAGE_NOTIFY_SUCCESS as its deliveries, RET and ENVID ask for. */
+uint32_t message_dsn_flags(const struct message *);
 
 #endif

@@ -90,7 +90,7 @@ static void hello(
 	else
 		str_printf(&s->out,
 		        "250-%s\r\n250-PIPELINING\r\n250-SIZE "
-		        "%llu\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n"
+		        "%llu\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n"
 		        "250 XFORWARD " XFORWARD_ATTRIBUTES "\r\n",
 		        o->hostname, (unsigned long long)o->handoff_max_message_size);
 	policy_view_unref(&view);
@@ -166,16 +166,17 @@ static void command_MAIL(struct handoff_session *s, const struct lmtp_command *c
 
 static void command_RCPT(struct handoff_session *s, const struct lmtp_command *command)
 {
-	struct mail_path path;
+	struct lmtp_rcpt rcpt;
 	enum reply reply;
 
 	if (s->state != HANDOFF_ENVELOPE) {
 		say(s, s->state == HANDOFF_CONNECTED ? REPLY_NEED_HELLO : REPLY_NEED_MAIL);
 		return;
 	}
-	reply = lmtp_rcpt_parse(command, (s->t.message->flags & MESSAGE_SMTPUTF8) != 0, &path);
+	reply = lmtp_rcpt_parse(
+	        command, s->protocol != PROTOCOL_SMTP, (s->t.message->flags & MESSAGE_SMTPUTF8) != 0, &rcpt);
 	if (reply == REPLY_NONE)
-		reply = transaction_add_rcpt(&s->t, &path);
+		reply = transaction_add_rcpt(&s->t, &rcpt);
 	if (reply == REPLY_NONE) {
 		say(s, REPLY_RCPT_OK);
 		return;

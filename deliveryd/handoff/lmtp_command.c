@@ -3,6 +3,11 @@
 
 #include <string.h>
 #include "base/utf8.h"
+#include "base/xtext.h"
+#include "message.h"
+
+#define ENVID_MAX 100 /* RFC 3461 4.4 */
+#define ORCPT_MAX 500 /* 4.2 */
 
 enum argument { ARG_NONE, ARG_SOME, ARG_ANY };
 
@@ -186,9 +191,21 @@ static bool parse_size(struct token value, uint64_t *size)
 	return true;
 }
 
+/* ret-value = "FULL" / "HDRS" */
+static bool parse_ret(struct token value, uint8_t *ret)
+{
+	if (token_is(value, "FULL"))
+		*ret = RET_FULL;
+	else if (token_is(value, "HDRS"))
+		*ret = RET_HDRS;
+	else
+		return false;
+	return true;
+}
+
 static enum reply mail_parameter(const struct parameter *parameter, unsigned *seen, struct lmtp_mail *mail)
 {
-	enum { SEEN_SIZE = 1, SEEN_BODY = 2, SEEN_SMTPUTF8 = 4 };
+	enum { SEEN_SIZE = 1, SEEN_BODY = 2, SEEN_SMTPUTF8 = 4, SEEN_RET = 8, SEEN_ENVID = 16 };
 	unsigned bit;
 
 	if (token_is(parameter->keyword, "SIZE")) {
@@ -205,6 +222,17 @@ static enum reply mail_parameter(const struct parameter *parameter, unsigned *se
 		if (parameter->has_value)
 			return REPLY_BAD_PARAMETER;
 		mail->smtputf8 = true;
+	} else if (token_is(parameter->keyword, "RET")) {
+		bit = SEEN_RET;
+		if (!parse_ret(parameter->value, &mail->ret))
+			return REPLY_BAD_PARAMETER;
+	} else if (token_is(parameter->keyword, "ENVID")) {
+		bit = SEEN_ENVID;
+		mail->envid = parameter->value.p;
+		mail->envid_len = parameter->value.len;
+		if (mail->envid_len == 0 || mail->envid_len > ENVID_MAX ||
+		        !xtext_ok(mail->envid, mail->envid_len))
+			return REPLY_BAD_PARAMETER;
 	} else {
 		return REPLY_UNKNOWN_PARAMETER;
 	}
@@ -269,17 +297,100 @@ static bool rcpt_has_place(const struct mail_path *path)
 	return ascii_ieq_mem(path->address, path->address_len, "postmaster", strlen("postmaster"));
 }
 
-enum reply lmtp_rcpt_parse(const struct lmtp_command *command, bool smtputf8, struct mail_path *path)
+/* notify-value = "NEVER" / notify-item *( "," notify-item ); notify-item = "SUCCESS" / "FAILURE" / "DELAY" */
+static bool parse_notify(struct token value, uint8_t *notify)
+{
+	static const struct {
+		const char *word;
+		uint8_t bit;
+	} items[] = {{"SUCCESS", NOTIFY_SUCCESS}, {"FAILURE", NOTIFY_FAILURE}, {"DELAY", NOTIFY_DELAY}};
+	const char *p = value.p, *end = value.p + value.len;
+
+	if (token_is(value, "NEVER")) {
+		*notify |= NOTIFY_NEVER;
+		return true;
+	}
+	while (p <= end) {
+		const char *comma = memchr(p, ',', (size_t)(end - p));
+		struct token item = {p, (size_t)((comma ? comma : end) - p)};
+		uint8_t bit = 0;
+
+		for (size_t i = 0; i < sizeof(items) / sizeof(items[0]); i++)
+			if (token_is(item, items[i].word))
+				bit = items[i].bit;
+		if (!bit)
+			return false;
+		*notify |= bit;
+		p = (comma ? comma : end) + 1;
+	}
+	return true;
+}
+
+/*
+ * original-recipient-address = atom ";" xtext. RFC 6533 3 adds the type utf-8, whose addresses may have UTF-8 as it is
+ * where the transaction is SMTPUTF8.
+ */
+static bool parse_orcpt(struct token value, struct lmtp_rcpt *rcpt)
+{
+	const char *semicolon = memchr(value.p, ';', value.len);
+	size_t type_len = semicolon ? (size_t)(semicolon - value.p) : 0;
+	const char *p, *end = value.p + value.len;
+
+	if (type_len == 0 || value.len > ORCPT_MAX || semicolon + 1 == end)
+		return false;
+	for (size_t i = 0; i < type_len; i++)
+		if ((unsigned char)value.p[i] > '~' || strchr("()<>@,:\\\".[]+=", value.p[i]))
+			return false;
+	for (p = semicolon + 1; p < end;) {
+		const char *start = p;
+
+		while (p < end && (unsigned char)*p <= '~')
+			p++;
+		if (!xtext_ok(start, (size_t)(p - start)))
+			return false;
+		if (p < end && !ascii_ieq_mem(value.p, type_len, "utf-8", strlen("utf-8")))
+			return false;
+		while (p < end && (unsigned char)*p > '~')
+			p++;
+	}
+	rcpt->orcpt = value.p;
+	rcpt->orcpt_len = value.len;
+	return true;
+}
+
+static enum reply rcpt_parameter(const struct parameter *parameter, struct lmtp_rcpt *rcpt)
+{
+	bool ok;
+
+	if (token_is(parameter->keyword, "NOTIFY"))
+		ok = parameter->has_value && rcpt->notify == 0 &&
+		     parse_notify(parameter->value, &rcpt->notify);
+	else if (token_is(parameter->keyword, "ORCPT"))
+		ok = parameter->has_value && !rcpt->orcpt && parse_orcpt(parameter->value, rcpt);
+	else
+		return REPLY_UNKNOWN_PARAMETER;
+	return ok ? REPLY_NONE : REPLY_BAD_PARAMETER;
+}
+
+enum reply lmtp_rcpt_parse(
+        const struct lmtp_command *command, bool extensions, bool smtputf8, struct lmtp_rcpt *rcpt)
 {
 	const char *p, *end = command->arg + command->arg_len;
 	struct parameter parameter;
 	bool bad;
 
+	memset(rcpt, 0, sizeof(*rcpt));
 	if (!smtputf8 && has_8bit(command->arg, command->arg_len))
 		return REPLY_BAD_BYTES;
-	if (!parse_path(command, "TO:", path, &p) || !rcpt_has_place(path))
+	if (!parse_path(command, "TO:", &rcpt->path, &p) || !rcpt_has_place(&rcpt->path))
 		return REPLY_BAD_RCPT;
-	if (next_parameter(&p, end, &parameter, &bad))
-		return bad ? REPLY_BAD_PARAMETER : REPLY_UNKNOWN_PARAMETER;
+	while (next_parameter(&p, end, &parameter, &bad)) {
+		enum reply reply = REPLY_BAD_PARAMETER;
+
+		if (!bad)
+			reply = extensions ? rcpt_parameter(&parameter, rcpt) : REPLY_UNKNOWN_PARAMETER;
+		if (reply != REPLY_NONE)
+			return reply;
+	}
 	return REPLY_NONE;
 }

@@ -3,8 +3,8 @@
  *
  * Purpose    From a line without its CRLF to verb and argument, and from an argument to its values. What is wrong is
  *            told as the reply that says so.
- * Follows    RFC 5321 4.1, 2033, 1870 (SIZE), 6152 (BODY), 6531 (SMTPUTF8). Keywords in any case; blanks are spaces only, one or more
- *            (tabs are control characters: 501).
+ * Follows    RFC 5321 4.1, 2033, 1870 (SIZE), 6152 (BODY), 6531 (SMTPUTF8), 3461 (DSN). Keywords in any case; blanks
+ *            are spaces only, one or more (tabs are control characters: 501).
  * Threads    Pure functions. Results point into the line.
  */
 #ifndef HANDOFF_LMTP_COMMAND_H
@@ -42,10 +42,19 @@ struct lmtp_mail {
 	struct mail_path path;
 	uint64_t size; /* 0 = not given */
 	bool body_8bitmime, smtputf8;
+	uint8_t ret;       /* enum message_ret */
+	const char *envid; /* xtext; NULL = not given */
+	size_t envid_len;
 };
-/* mail = "FROM:" path *( SP parameter ); extensions: LHLO or EHLO was said, so SIZE, BODY, SMTPUTF8 are known */
+/* mail = "FROM:" path *( SP parameter ); extensions: LHLO or EHLO was said, so parameters are known */
 enum reply lmtp_mail_parse(const struct lmtp_command *, bool extensions, struct lmtp_mail *);
+struct lmtp_rcpt {
+	struct mail_path path;
+	uint8_t notify;    /* enum recipient_notify */
+	const char *orcpt; /* type, ';' and xtext; NULL = not given */
+	size_t orcpt_len;
+};
 /* rcpt = "TO:" path *( SP parameter ); smtputf8: MAIL said so */
-enum reply lmtp_rcpt_parse(const struct lmtp_command *, bool smtputf8, struct mail_path *);
+enum reply lmtp_rcpt_parse(const struct lmtp_command *, bool extensions, bool smtputf8, struct lmtp_rcpt *);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <string.h>
 #include "base/names.h"
+#include "base/xtext.h"
 #include "handoff/trace_field.h"
 
 #define OWN_RECEIVED_MAX 10
@@ -27,6 +28,9 @@ void transaction_begin(struct transaction *t, const struct policy_view *view, co
 		m->flags |= MESSAGE_BODY_8BITMIME;
 	if (mail->smtputf8)
 		m->flags |= MESSAGE_SMTPUTF8;
+	m->ret = mail->ret;
+	if (mail->envid)
+		m->envid = pool_strndup(m->pool, mail->envid, mail->envid_len);
 }
 
 /* The domain to queue by, in normal form; the previous recipient's text when it is the same. NULL = none. */
@@ -44,8 +48,38 @@ static const char *rcpt_domain(struct transaction *t, const struct mail_path *pa
 	return pool_strdup(t->message->pool, domain);
 }
 
-enum reply transaction_add_rcpt(struct transaction *t, const struct mail_path *path)
+/* An MTA says ORCPT for every recipient, and nearly always it is the address itself. */
+static bool orcpt_is_address(const struct lmtp_rcpt *rcpt)
 {
+	static const char type[] = "rfc822;";
+	size_t type_len = strlen(type);
+	struct str decoded;
+	bool same;
+
+	if (rcpt->orcpt_len < type_len || !ascii_ieq_mem(rcpt->orcpt, type_len, type, type_len))
+		return false;
+	str_init(&decoded);
+	xtext_decode(&decoded, rcpt->orcpt + type_len, rcpt->orcpt_len - type_len);
+	same = decoded.len == rcpt->path.address_len &&
+	       memcmp(decoded.data, rcpt->path.address, decoded.len) == 0;
+	str_free(&decoded);
+	return same;
+}
+
+static void set_dsn(struct transaction *t, const struct lmtp_rcpt *given, struct transaction_rcpt *rcpt)
+{
+	rcpt->notify = given->notify;
+	if (!given->orcpt)
+		return;
+	if (orcpt_is_address(given))
+		rcpt->notify |= NOTIFY_ORCPT_SAME;
+	else
+		rcpt->orcpt = pool_strndup(t->message->pool, given->orcpt, given->orcpt_len);
+}
+
+enum reply transaction_add_rcpt(struct transaction *t, const struct lmtp_rcpt *rcpt)
+{
+	const struct mail_path *path = &rcpt->path;
 	const char *domain;
 
 	if (t->n_rcpts >= t->o->handoff_max_recipients)
@@ -61,6 +95,7 @@ enum reply transaction_add_rcpt(struct transaction *t, const struct mail_path *p
 	        .address = pool_strndup(t->message->pool, path->address, path->address_len),
 	        .domain = domain,
 	};
+	set_dsn(t, rcpt, &t->rcpts[t->n_rcpts - 1]);
 	return REPLY_NONE;
 }
 
@@ -319,7 +354,11 @@ static void add_recipients(struct transaction *t)
 		if (rcpt->verdict != REPLY_NONE)
 			continue;
 		d = &m->deliveries[rcpt->delivery];
-		d->recipients[d->n_recipients++].address = rcpt->address;
+		d->recipients[d->n_recipients++] = (struct recipient){
+		        .address = rcpt->address,
+		        .orcpt = rcpt->orcpt,
+		        .notify = rcpt->notify,
+		};
 	}
 }
 
@@ -337,6 +376,7 @@ struct message *transaction_take_message(struct transaction *t, struct body *tak
 		m->flags |= MESSAGE_UTF8_HEADER;
 	if (t->scan.flags & SCAN_DOT_LINES)
 		m->flags |= MESSAGE_DOT_LINES;
+	m->flags |= message_dsn_flags(m);
 	m->body = takes;
 	m->body_size = body_size(takes);
 	m->header_size = t->trace_size + (uint32_t)t->header.kept;

@@ -17,6 +17,8 @@ struct transaction_rcpt {
 	const char *address, *domain; /* in the message's pool */
 	enum reply verdict;           /* after data: REPLY_NONE = taken */
 	uint32_t delivery;            /* then: which one it belongs to */
+	const char *orcpt;            /* as in struct recipient */
+	uint8_t notify;
 };
 
 struct transaction {
@@ -55,7 +57,7 @@ struct transaction_client {
 void transaction_init(struct transaction *, struct handoff_shared *);
 /* view: takes the reference */
 void transaction_begin(struct transaction *, const struct policy_view *view, const struct lmtp_mail *);
-enum reply transaction_add_rcpt(struct transaction *, const struct mail_path *);
+enum reply transaction_add_rcpt(struct transaction *, const struct lmtp_rcpt *);
 /* Gives everything back; facts of XFORWARD too. Outside a transaction it does only that. */
 void transaction_clear(struct transaction *);
 

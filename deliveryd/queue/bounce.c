@@ -1,12 +1,16 @@
 #include "queue/queue_in.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/utf8.h"
 #include "report/dsn.h"
 
 /*
+ * Reports of failure, and of delivery where the sender asked for them and the next hop does not take over that duty
+ * (RFC 3461 5.2.2). What was asked (NOTIFY, RET) is in the original's envelope, so it is looked at when that is read.
+ *
  * The way of a DSN: the original's envelope and header are read back, the report is rendered and written as a body,
  * then the message and the results of what it reports go to the spool as one batch, the DSN first: a crash leaves
  * either both or neither, and then the delivery fails once more. Until then the delivery waits in BOUNCING with its
@@ -19,7 +23,10 @@
 #define RETRY_US (60 * SECOND_US)
 #define LOADS_MAX 3 /* then the report goes without what could not be read */
 
+enum told { TOLD_FAILED, TOLD_RELAYED, TOLD_DELIVERED };
+
 struct failed {
+	enum told told;
 	uint32_t number;
 	char *address, *diagnostic, *remote_mta;
 	char enhanced[12];
@@ -31,8 +38,9 @@ struct bounce {
 	struct link link; /* in q->bounces */
 	uint32_t no;
 	uint64_t id;
-	struct failed *failed;
-	uint32_t n, size;
+	struct failed *failed; /* and delivered ones, when that is to be told */
+	uint32_t n, size, n_failed;
+	bool record_when_read; /* all is delivered: once the original has been read nothing holds it any more */
 	enum delivery_state then;
 	uint64_t due_us;
 	unsigned loads;
@@ -41,7 +49,8 @@ struct bounce {
 	bool loading, writing, adding; /* an answer is due */
 	struct message *original;
 	struct body_cursor *cursor;
-	struct str header;
+	struct str header; /* of the original; all of it if `whole` */
+	bool whole;
 	struct message *dsn;
 };
 
@@ -83,8 +92,8 @@ struct bounce *bounce_new(struct queue *q, uint32_t no)
 	return b;
 }
 
-void bounce_add(struct bounce *b, const struct packed_recipient *r, const struct outcome *o,
-        const char *enhanced, const char *mx)
+static struct failed *add(
+        struct bounce *b, const struct packed_recipient *r, const struct outcome *o, const char *mx)
 {
 	if (b->n == b->size) {
 		b->size = b->size ? b->size * 2 : 4;
@@ -95,14 +104,30 @@ void bounce_add(struct bounce *b, const struct packed_recipient *r, const struct
 	f->address = mem_strdup(r->address);
 	f->remote = !o->ours;
 	f->remote_mta = mx && !o->ours ? mem_strdup(mx) : NULL;
-	const char *text = enhanced ? enhanced : o->enhanced[0] ? o->enhanced : "5.0.0";
-	/* a report of failure says 5.x.x, whatever class the last reply had */
-	strncpy(f->enhanced, text, sizeof(f->enhanced) - 1);
-	f->enhanced[0] = '5';
 	struct str said;
 	str_init(&said);
 	outcome_print(o, &said);
 	f->diagnostic = str_steal(&said);
+	return f;
+}
+
+void bounce_add(struct bounce *b, const struct packed_recipient *r, const struct outcome *o,
+        const char *enhanced, const char *mx)
+{
+	struct failed *f = add(b, r, o, mx);
+	b->n_failed++;
+	const char *text = enhanced ? enhanced : o->enhanced[0] ? o->enhanced : "5.0.0";
+	/* a report of failure says 5.x.x, whatever class the last reply had */
+	strncpy(f->enhanced, text, sizeof(f->enhanced) - 1);
+	f->enhanced[0] = '5';
+}
+
+void bounce_add_delivered(struct bounce *b, const struct packed_recipient *r, const struct outcome *o,
+        const struct session_facts *facts)
+{
+	struct failed *f = add(b, r, o, facts->mx);
+	f->told = facts->lmtp ? TOLD_DELIVERED : TOLD_RELAYED;
+	snprintf(f->enhanced, sizeof(f->enhanced), "%s", o->enhanced[0] == '2' ? o->enhanced : "2.0.0");
 }
 
 static void bounce_free(struct bounce *b)
@@ -222,7 +247,8 @@ static void store(struct bounce *b, struct body *takes)
 	add->reply_loop = q->loop;
 	add->reply.take = added;
 	add->results = spool_results_new();
-	result_record(q, add->results, b->no, b->due_us, b->then == DELIVERY_HELD, NULL);
+	if (b->n_failed > 0 || b->then != DELIVERY_FREE)
+		result_record(q, add->results, b->no, b->due_us, b->then == DELIVERY_HELD, NULL);
 	atomic_init(&add->refs, 2);
 	b->adding = true;
 	spool_add(q->spool, add);
@@ -271,17 +297,60 @@ static struct message *dsn_message(struct bounce *b, const char *to)
 	return m;
 }
 
+/* The recipient as it came in; NULL if that could not be read. */
+static const struct recipient *original_of(const struct bounce *b, const struct failed *f)
+{
+	const struct delivery *d = delivery_at(b->q->slab, b->no);
+	const struct message *m = b->original;
+	if (d->index >= m->n_deliveries || f->number >= m->deliveries[d->index].n_recipients)
+		return NULL;
+	return &m->deliveries[d->index].recipients[f->number];
+}
+
+/* RFC 3461 4.1: without NOTIFY failures are told. */
+static bool asked_for(const struct bounce *b, const struct failed *f)
+{
+	const struct recipient *r = original_of(b, f);
+	unsigned notify = r ? r->notify & (NOTIFY_NEVER | NOTIFY_SUCCESS | NOTIFY_FAILURE | NOTIFY_DELAY) : 0;
+	if (f->told != TOLD_FAILED)
+		return (notify & NOTIFY_SUCCESS) != 0;
+	return notify == 0 || (notify & NOTIFY_FAILURE) != 0;
+}
+
+/* Those that nobody wants to hear of go; true if some are left. */
+static bool drop_unwanted(struct bounce *b)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < b->n; i++) {
+		struct failed f = b->failed[i];
+		if (asked_for(b, &f)) {
+			b->failed[n++] = f;
+			continue;
+		}
+		free(f.address);
+		free(f.diagnostic);
+		free(f.remote_mta);
+	}
+	b->n = n;
+	return n > 0;
+}
+
 static void render(struct bounce *b, struct str *out)
 {
+	static const char *const actions[] = {
+	        [TOLD_FAILED] = "failed", [TOLD_RELAYED] = "relayed", [TOLD_DELIVERED] = "delivered"};
 	struct queue *q = b->q;
 	const char *hostname = conf_process(q->conf)->hostname;
 	char *from = mem_printf("MAILER-DAEMON@%s", hostname);
 	struct dsn_recipient *recipients = mem_array(NULL, b->n, sizeof(*recipients));
 	for (uint32_t i = 0; i < b->n; i++) {
 		const struct failed *f = &b->failed[i];
+		const struct recipient *r = original_of(b, f);
 		recipients[i] = (struct dsn_recipient){
 		        .final_recipient = f->address,
-		        .action = "failed",
+		        .orcpt = r ? r->orcpt : NULL,
+		        .orcpt_is_final = r && (r->notify & NOTIFY_ORCPT_SAME) != 0,
+		        .action = actions[f->told],
 		        .status = f->enhanced,
 		        .diagnostic = f->diagnostic,
 		        .diagnostic_is_remote = f->remote,
@@ -298,6 +367,7 @@ static void render(struct bounce *b, struct str *out)
 	        .dsn_id = b->dsn->id,
 	        .headers = b->header.len ? b->header.data : NULL,
 	        .headers_len = b->header.len,
+	        .whole = b->whole,
 	};
 	dsn_print(&dsn, out);
 	mem_free(&recipients);
@@ -311,11 +381,22 @@ static uint32_t header_bytes(const char *text, size_t len)
 	return end ? (uint32_t)(end - text + 4) : (uint32_t)len;
 }
 
+static void record_gone(struct bounce *b);
+
 static void write_report(struct bounce *b)
 {
 	struct queue *q = b->q;
 	const struct delivery *d = delivery_at(q->slab, b->no);
 	struct str text;
+	if (b->record_when_read)
+		record_gone(b);
+	b->record_when_read = false;
+	if (!drop_unwanted(b)) {
+		if (b->n_failed > 0 || b->then != DELIVERY_FREE)
+			result_record(q, queue_results(q), b->no, b->due_us, b->then == DELIVERY_HELD, NULL);
+		go_on(b);
+		return;
+	}
 	b->dsn = dsn_message(b, packed_sender(d->packed));
 	str_init(&text);
 	render(b, &text);
@@ -340,7 +421,9 @@ static void read_header(void *ctx)
 	struct bounce *b = ctx;
 	struct iovec iov[8];
 	unsigned n;
-	uint64_t want = b->original->header_size < HEADER_MAX ? b->original->header_size : HEADER_MAX;
+	uint64_t want = b->whole ? b->original->body_size : b->original->header_size;
+	if (want > HEADER_MAX)
+		want = HEADER_MAX;
 	while (b->header.len < want) {
 		enum body_peek peek = body_cursor_peek(b->cursor, iov, array_len(iov), &n);
 		if (peek == BODY_WAIT)
@@ -358,6 +441,7 @@ static void read_header(void *ctx)
 		body_cursor_advance(b->cursor, taken);
 	}
 	body_cursor_free(&b->cursor);
+	b->whole = b->whole && b->header.len == b->original->body_size;
 	write_report(b);
 }
 
@@ -386,6 +470,8 @@ static void loaded(struct mail *mail)
 	struct bounce *b = container_of(l, struct bounce, load);
 	const struct delivery *d = delivery_at(b->q->slab, b->no);
 	b->loading = false;
+	if (!l->message && b->record_when_read)
+		b->loads = LOADS_MAX; /* a report of success is not worth delivering twice */
 	if (!l->message && ++b->loads < LOADS_MAX) {
 		log_warning("cannot read back message %016llx for its DSN: %s", (unsigned long long)b->id,
 		        l->error.text);
@@ -398,6 +484,8 @@ static void loaded(struct mail *mail)
 		write_report(b);
 		return;
 	}
+	/* RFC 3461 4.3, as long as it is small; of what was delivered the header will do */
+	b->whole = b->n_failed > 0 && b->original->ret == RET_FULL && b->original->body_size <= HEADER_MAX;
 	b->cursor = body_cursor_new(b->q->spool, b->q->loop, b->id, d->body, 0, wake_header, b);
 	read_header(b);
 }
@@ -423,8 +511,10 @@ static void record_gone(struct bounce *b)
 	packed_walk_init(&w, d->packed);
 	for (uint32_t i = 0; i < d->n_open; i++)
 		open[n++] = packed_walk_next(&w).number;
-	for (uint32_t i = 0; i < b->n; i++)
-		open[n++] = b->failed[i].number;
+	for (uint32_t i = 0; i < b->n; i++) {
+		if (b->failed[i].told == TOLD_FAILED)
+			open[n++] = b->failed[i].number;
+	}
 	struct spool_state state = {
 	        .attempts = d->attempts,
 	        .last_reply = last_reply_text(q, d),
@@ -432,7 +522,10 @@ static void record_gone(struct bounce *b)
 	        .open = open,
 	        .n_open = n,
 	};
-	spool_results_state(queue_results(q), d->id, d->index, &state);
+	if (n > 0)
+		spool_results_state(queue_results(q), d->id, d->index, &state);
+	else
+		spool_results_done(queue_results(q), d->id, d->index);
 	mem_free(&open);
 }
 
@@ -441,7 +534,8 @@ void bounce_start(struct bounce *b, enum delivery_state then, uint64_t due_us, b
 	b->then = then;
 	b->due_us = due_us;
 	delivery_enter(b->q, b->no, DELIVERY_BOUNCING, 0);
-	if (some_gone)
+	b->record_when_read = some_gone && b->n_failed == 0 && delivery_at(b->q->slab, b->no)->n_open == 0;
+	if (some_gone && !b->record_when_read)
 		record_gone(b);
 	load(b);
 }

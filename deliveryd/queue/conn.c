@@ -97,16 +97,21 @@ static struct session_job *job_new(struct conn *c, uint32_t no)
 	c->recipients += n;
 	size_t bytes = packed_size(d->packed, n);
 	struct session_job *job = mem_zalloc(sizeof(*job));
-	job->mem = mem_alloc(n * sizeof(char *) + bytes);
+	job->mem = mem_alloc(n * (sizeof(char *) + sizeof(uint32_t)) + bytes);
 	job->recipients = job->mem;
-	char *copy = (char *)job->mem + n * sizeof(char *);
+	job->numbers = (uint32_t *)((char *)job->mem + n * sizeof(char *));
+	char *copy = (char *)job->mem + n * (sizeof(char *) + sizeof(uint32_t));
 	memcpy(copy, d->packed, bytes);
 	packed_walk_init(&w, copy);
-	for (uint32_t i = 0; i < n; i++)
-		job->recipients[i] = packed_walk_next(&w).address;
+	for (uint32_t i = 0; i < n; i++) {
+		struct packed_recipient r = packed_walk_next(&w);
+		job->recipients[i] = r.address;
+		job->numbers[i] = r.number;
+	}
 	job->n_recipients = n;
 	job->sender = packed_sender(copy);
 	job->message_id = d->id;
+	job->delivery = d->index;
 	job->ref = no;
 	job->flags = d->flags;
 	job->body_size = d->size;

@@ -50,7 +50,7 @@ struct delivery {
 	uint32_t last;        /* interned: the last reply, "451 4.7.1 later"; 0 = none, or only on disk */
 	uint32_t last_s;      /* wall clock, s: when; 0 = unknown */
 	uint16_t attempts;    /* rounds that failed */
-	uint8_t flags;        /* enum message_flags */
+	uint16_t flags;       /* enum message_flags */
 	uint8_t state : 3;    /* enum delivery_state; set by delivery_enter() alone */
 	uint8_t priority : 2; /* enum priority */
 	uint8_t has_sticky : 1;

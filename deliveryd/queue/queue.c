@@ -216,7 +216,7 @@ static uint32_t delivery_new(
 	d->id = m->id;
 	d->received_us = (int64_t)queue_now(q) - (int64_t)age;
 	d->size = m->body_size;
-	d->flags = (uint8_t)m->flags;
+	d->flags = (uint16_t)m->flags;
 	d->index = index;
 	d->n_all = spec->n_recipients;
 	d->priority = spec->priority & 3;

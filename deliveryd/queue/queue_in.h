@@ -438,6 +438,9 @@ bool bounce_wanted(const struct queue *, const struct delivery *, const struct d
 struct bounce *bounce_new(struct queue *, uint32_t no);
 void bounce_add(struct bounce *, const struct packed_recipient *, const struct outcome *,
         const char *enhanced, const char *mx);
+/* Delivered to a host that sends no reports; the sender may have asked for one. */
+void bounce_add_delivered(struct bounce *, const struct packed_recipient *, const struct outcome *,
+        const struct session_facts *);
 /* The delivery, with the failed recipients taken out of it, waits in BOUNCING; once the DSN is stored it goes on to
  * `then` (READY, DEFERRED, HELD; FREE = it is done). some_gone: others were delivered just now, which the spool is to know
  * even if the DSN takes its time. */

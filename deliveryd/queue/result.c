@@ -87,6 +87,18 @@ static void failed_for_now(struct sorting *s, const struct packed_recipient *r, 
 	note(s, o);
 }
 
+/* RFC 3461 5.2.2: the next hop will not tell the sender. */
+static void tell_success(struct sorting *s, const struct packed_recipient *r, const struct outcome *o,
+        const struct session_facts *facts)
+{
+	if ((s->d->flags & MESSAGE_NOTIFY_SUCCESS) == 0 || !s->may_bounce || !facts || facts->dsn ||
+	        bounces_overfull(s->q))
+		return;
+	if (!s->bounce)
+		s->bounce = bounce_new(s->q, s->no);
+	bounce_add_delivered(s->bounce, r, o, facts);
+}
+
 static void sort_one(struct sorting *s, const struct packed_recipient *r, const struct outcome *o,
         const struct session_facts *facts)
 {
@@ -94,6 +106,7 @@ static void sort_one(struct sorting *s, const struct packed_recipient *r, const 
 	case OUTCOME_OK:
 		event_recipient(s->q, s->d, EVENT_DELIVERY, r->address, o, NULL, facts);
 		s->n_gone++;
+		tell_success(s, r, o, facts);
 		return;
 	case OUTCOME_PERMANENT:
 		give_up(s, r, EVENT_BOUNCE, o, NULL, facts);

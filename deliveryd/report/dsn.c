@@ -1,5 +1,5 @@
 /*
- * A failure DSN: multipart/report with what a person reads, what a program reads (RFC 3464), and the header of the
+ * A DSN: multipart/report with what a person reads, what a program reads (RFC 3464), and the header of the
  * original. Nothing of the peer's goes in unchecked: replies and names are reduced to printable ASCII, so that no
  * byte of theirs can end a line or a part.
  */
@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/names.h"
 #include "base/utf8.h"
+#include "base/xtext.h"
 
 #define DSN_LINE_MAX 900	     /* octets of one generated line; RFC 5321 4.5.3.1.6 allows 998 */
 #define DSN_HEADERS_MAX (32u << 10) /* octets of the original's header that are returned */
@@ -68,6 +69,50 @@ static void add_field(struct str *out, const char *name, const char *prefix, con
 	str_add(out, "\r\n");
 }
 
+/* RFC 3464 2.3.1: the type as given, the address decoded. */
+static void add_original_recipient(struct str *out, const struct dsn_recipient *r)
+{
+	const char *semicolon = r->orcpt ? strchr(r->orcpt, ';') : NULL;
+	struct str address;
+
+	if (!semicolon)
+		return;
+	str_init(&address);
+	xtext_decode(&address, semicolon + 1, strlen(semicolon + 1));
+	str_add(out, "Original-Recipient: ");
+	str_add_mem(out, r->orcpt, (size_t)(semicolon - r->orcpt));
+	str_add(out, "; ");
+	if (address.data)
+		add_safe(out, address.data, DSN_LINE_MAX);
+	str_add(out, "\r\n");
+	str_free(&address);
+}
+
+static void add_envelope_id(struct str *out, const char *envid)
+{
+	struct str text;
+
+	str_init(&text);
+	xtext_decode(&text, envid, strlen(envid));
+	if (text.data)
+		add_field(out, "Original-Envelope-Id", "", text.data);
+	str_free(&text);
+}
+
+static bool is_failure(const struct dsn_recipient *r)
+{
+	return strcmp(r->action, "failed") == 0;
+}
+
+static unsigned n_failures(const struct dsn *d)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < d->n_recipients; i++)
+		n += is_failure(&d->recipients[i]);
+	return n;
+}
+
 static bool header_is_8bit(const struct dsn *d)
 {
 	for (size_t i = 0; i < d->headers_len; i++)
@@ -93,7 +138,8 @@ static void print_head(const struct dsn *d, const char *boundary, struct str *ou
 	add_safe(out, d->from, 320);
 	str_add(out, ">\r\nTo: <");
 	add_address(out, d->original->sender, 320);
-	str_add(out, ">\r\nSubject: Undelivered mail returned to sender\r\n");
+	str_printf(out, ">\r\nSubject: %s\r\n",
+	        n_failures(d) ? "Undelivered mail returned to sender" : "Successful mail delivery report");
 	str_printf(out, "Message-ID: <%s.dsn@", id_print(d->dsn_id, id));
 	add_safe(out, d->reporting_mta, 255);
 	str_add(out, ">\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n");
@@ -111,14 +157,19 @@ static void print_text(const struct dsn *d, const char *boundary, struct str *ou
 		recipients_are_8bit(d) ? "utf-8\r\nContent-Transfer-Encoding: 8bit" : "us-ascii");
 	str_add(out, "This is the mail system at host ");
 	add_safe(out, d->reporting_mta, 255);
-	str_printf(out, ".\r\n\r\nYour message of %s (id %s)\r\ncould not be delivered to:\r\n",
-		time_print_rfc5322(d->original->received_wall_us, date), id_print(d->original->id, id));
+	str_printf(out, ".\r\n\r\nYour message of %s (id %s)\r\n%s\r\n",
+	        time_print_rfc5322(d->original->received_wall_us, date), id_print(d->original->id, id),
+	        n_failures(d) == d->n_recipients ? "could not be delivered to:"
+	        : n_failures(d)                  ? "could not be delivered to all of its recipients:"
+	                        : "was delivered, or passed on to a host that sends no such reports:");
 	for (unsigned i = 0; i < d->n_recipients; i++) {
 		const struct dsn_recipient *r = &d->recipients[i];
 
 		str_add(out, "\r\n<");
 		add_address(out, r->final_recipient, 320);
 		str_add(out, ">\r\n    ");
+		if (!is_failure(r))
+			str_printf(out, "%s: ", r->action);
 		if (r->diagnostic_is_remote && r->remote_mta) {
 			str_add(out, "host ");
 			add_safe(out, r->remote_mta, 255);
@@ -136,15 +187,16 @@ static void print_status(const struct dsn *d, const char *boundary, struct str *
 
 	str_printf(out, "--%s\r\nContent-Type: message/delivery-status\r\n\r\n", boundary);
 	if (d->original->envid)
-		add_field(out, "Original-Envelope-Id", "", d->original->envid);
+		add_envelope_id(out, d->original->envid);
 	add_field(out, "Reporting-MTA", "dns; ", d->reporting_mta);
 	str_printf(out, "Arrival-Date: %s\r\n", time_print_rfc5322(d->original->received_wall_us, date));
 	for (unsigned i = 0; i < d->n_recipients; i++) {
 		const struct dsn_recipient *r = &d->recipients[i];
 
 		str_add(out, "\r\n");
-		if (r->orcpt)
-			add_field(out, "Original-Recipient", "", r->orcpt);
+		add_original_recipient(out, r);
+		if (r->orcpt_is_final && utf8_is_ascii(r->final_recipient))
+			add_field(out, "Original-Recipient", "rfc822; ", r->final_recipient);
 		if (utf8_is_ascii(r->final_recipient))
 			add_field(out, "Final-Recipient", "rfc822; ", r->final_recipient);
 		else
@@ -166,6 +218,13 @@ static void print_headers(const struct dsn *d, const char *boundary, struct str 
 {
 	size_t len = d->headers_len < DSN_HEADERS_MAX ? d->headers_len : DSN_HEADERS_MAX;
 
+	if (d->whole) {
+		str_printf(out, "--%s\r\nContent-Type: message/rfc822\r\n%s\r\n", boundary,
+		        header_is_8bit(d) ? "Content-Transfer-Encoding: 8bit\r\n" : "");
+		str_add_mem(out, d->headers, d->headers_len);
+		str_add(out, "\r\n");
+		return;
+	}
 	while (len && d->headers[len - 1] != '\n')
 		len--;
 	str_printf(out, "--%s\r\nContent-Type: text/rfc822-headers%s\r\n\r\n", boundary,

@@ -12,8 +12,9 @@
 
 struct dsn_recipient {
 	const char *final_recipient; /* address */
-	const char *orcpt;           /* NULL */
-	const char *action;          /* "failed" */
+	const char *orcpt;           /* type, ';', xtext; NULL */
+	bool orcpt_is_final;         /* it was given, and is final_recipient */
+	const char *action;          /* "failed", "relayed", "delivered" */
 	const char *status;          /* "5.1.1" */
 	const char *diagnostic;      /* remote or own reply, raw text; printed safely */
 	bool diagnostic_is_remote;   /* "smtp;" and Remote-MTA, else "x-bindpost;" */
@@ -29,6 +30,7 @@ struct dsn {
 	uint64_t dsn_id;
 	const char *headers; /* the original's header section, raw; cut by us; NULL = none */
 	size_t headers_len;
+	bool whole; /* `headers` is the whole message */
 };
 /* The whole message with CRLF line ends, ready for a body_writer. */
 void dsn_print(const struct dsn *, struct str *out);

@@ -44,6 +44,8 @@ struct session_facts {
 	const char *mx, *ehlo;    /* host name connected to; EHLO name used */
 	const char *tls_version, *tls_cipher, *tls_verified, *tls_sni; /* NULL = clear */
 	bool tls_resumed;
+	bool dsn; /* it takes RFC 3461's parameters, so reports of success are its business */
+	bool lmtp;
 };
 
 struct session_job {
@@ -57,13 +59,15 @@ struct session_job {
 	struct body *body; /* owns a reference; NULL = read back by id */
 	uint32_t n_recipients;
 	const char **recipients;
+	uint32_t delivery; /* where they stand in the message: its delivery, and */
+	uint32_t *numbers; /* their numbers in it; NULL = from 0 on */
 	/* set by the session */
 	struct outcome *outcomes; /* n_recipients; allocated by the session, freed by session_job_free() */
 	bool begun;               /* MAIL was sent: false = nothing happened, costs no retry */
 	bool connection_lost;     /* class is due to the connection (421, loss): next MX at once */
 	uint64_t done_mono_us;
 	struct session *session;
-	void *mem; /* owns sender and recipients; mem_free()d */
+	void *mem; /* owns sender, recipients and numbers; mem_free()d */
 };
 void session_job_free(struct session_job **);
 

@@ -42,9 +42,9 @@ void smtp_io_arm(struct session *s)
 	if (s->quitting && s->state < SMTP_IDLE)
 		wait = s->o->quit_timeout_s * SECOND_US;
 	s->deadline_us = now + wait;
-	if (s->state >= SMTP_MAIL && s->state <= SMTP_BODY)
+	if (s->state >= SMTP_ENVELOPE && s->state <= SMTP_BODY)
 		s->deadline_us = earlier(s->deadline_us, s->t.deadline_us);
-	if (net->stopping && s->state >= SMTP_MAIL)
+	if (net->stopping && s->state >= SMTP_ENVELOPE)
 		s->deadline_us = earlier(s->deadline_us, s->state == SMTP_DOT || s->state >= SMTP_QUIT
 		                                                 ? net->stop_final_us
 		                                                 : net->stop_transactions_us);

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <string.h>
 #include "base/mem.h"
+#include "base/utf8.h"
+#include "base/xtext.h"
 
 static const struct {
 	const char *keyword;
@@ -13,6 +15,7 @@ static const struct {
         {"8BITMIME", SMTP_EXT_8BITMIME},
         {"SMTPUTF8", SMTP_EXT_SMTPUTF8},
         {"STARTTLS", SMTP_EXT_STARTTLS},
+        {"DSN", SMTP_EXT_DSN},
 };
 
 /* RFC 1870 6.1: SIZE [SP 1*20DIGIT]. What is no number counts as none, past 2^64 too. */
@@ -136,7 +139,8 @@ void smtp_command_hello(struct str *out, const char *verb, const char *name)
 	str_add_mem(out, "\r\n", 2);
 }
 
-void smtp_command_mail(struct str *out, const char *sender, const struct smtp_mail_params *params)
+void smtp_command_mail(
+        struct str *out, const char *sender, const struct smtp_mail_params *params, const struct message *dsn)
 {
 	assert(smtp_address_ok(sender, params->smtputf8));
 	str_add(out, "MAIL FROM:<");
@@ -148,12 +152,65 @@ void smtp_command_mail(struct str *out, const char *sender, const struct smtp_ma
 		str_add(out, " BODY=8BITMIME");
 	if (params->smtputf8)
 		str_add(out, " SMTPUTF8");
+	if (dsn && dsn->ret != RET_NONE)
+		str_add(out, dsn->ret == RET_FULL ? " RET=FULL" : " RET=HDRS");
+	if (dsn && dsn->envid)
+		str_printf(out, " ENVID=%s", dsn->envid);
 	str_add_mem(out, "\r\n", 2);
 }
 
-void smtp_command_rcpt(struct str *out, const char *recipient)
+static void add_notify(struct str *out, unsigned notify)
+{
+	static const struct {
+		unsigned bit;
+		const char *word;
+	} words[] = {{NOTIFY_NEVER, "NEVER"}, {NOTIFY_SUCCESS, "SUCCESS"}, {NOTIFY_FAILURE, "FAILURE"},
+	        {NOTIFY_DELAY, "DELAY"}};
+	const char *before = " NOTIFY=";
+
+	for (size_t i = 0; i < array_len(words); i++) {
+		if ((notify & words[i].bit) == 0)
+			continue;
+		str_add(out, before);
+		str_add(out, words[i].word);
+		before = ",";
+	}
+}
+
+/* RFC 6533 3: outside SMTPUTF8 the characters of a utf-8 address are escaped. */
+static void add_orcpt(struct str *out, const char *orcpt, bool utf8)
+{
+	size_t len = strlen(orcpt), n;
+	uint32_t code;
+
+	str_add(out, " ORCPT=");
+	for (size_t i = 0; i < len; i += n) {
+		n = utf8_next(orcpt + i, len - i, &code);
+		if (n == 0) {
+			n = 1;
+			code = '?';
+		}
+		if (code > '~' && utf8)
+			str_add_mem(out, orcpt + i, n);
+		else if (code > '~')
+			str_printf(out, "\\x{%X}", (unsigned)code);
+		else
+			str_add_char(out, (char)code);
+	}
+}
+
+void smtp_command_rcpt(struct str *out, const char *recipient, const struct recipient *dsn, bool utf8)
 {
 	str_add(out, "RCPT TO:<");
 	str_add(out, recipient);
-	str_add_mem(out, ">\r\n", 3);
+	str_add_char(out, '>');
+	if (dsn)
+		add_notify(out, dsn->notify);
+	if (dsn && dsn->orcpt) {
+		add_orcpt(out, dsn->orcpt, utf8);
+	} else if (dsn && (dsn->notify & NOTIFY_ORCPT_SAME) != 0 && smtp_address_is_ascii(recipient)) {
+		str_add(out, " ORCPT=rfc822;");
+		xtext_encode(out, recipient);
+	}
+	str_add_mem(out, "\r\n", 2);
 }

@@ -4,7 +4,7 @@
  * Purpose    What goes into a command was checked first: no control byte, no byte that would end the address, no
  *            8-bit byte unless the transaction is SMTPUTF8. The caller asks smtp_address_ok() and reports what is
  *            not.
- * Follows    RFC 5321 4.1.1, 1870 (SIZE), 6152 (8BITMIME), 6531 (SMTPUTF8).
+ * Follows    RFC 5321 4.1.1, 1870 (SIZE), 6152 (8BITMIME), 6531 (SMTPUTF8), 3461 (DSN).
  * Threads    Pure functions.
  */
 #ifndef SESSION_SMTP_COMMANDS_H
@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/str.h"
+#include "message.h"
 
 /* What the server offered in its reply to EHLO or LHLO. */
 enum smtp_extension {
@@ -24,6 +25,7 @@ enum smtp_extension {
 	SMTP_EXT_AUTH_PLAIN = 1 << 5,
 	SMTP_EXT_AUTH_LOGIN = 1 << 6,
 	SMTP_EXT_AUTH_XOAUTH2 = 1 << 7,
+	SMTP_EXT_DSN = 1 << 8,
 };
 struct smtp_offer {
 	unsigned extensions; /* enum smtp_extension */
@@ -44,7 +46,9 @@ bool smtp_ehlo_name_ok(const char *name);
 
 void smtp_command_plain(struct str *, const char *verb);                   /* "DATA\r\n" */
 void smtp_command_hello(struct str *, const char *verb, const char *name); /* "EHLO name\r\n" */
-void smtp_command_mail(struct str *, const char *sender, const struct smtp_mail_params *);
-void smtp_command_rcpt(struct str *, const char *recipient);
+void smtp_command_mail(struct str *, const char *sender, const struct smtp_mail_params *,
+        const struct message *dsn /* its RET and ENVID; NULL = none */);
+/* dsn: NOTIFY and ORCPT; NULL = none. utf8: the transaction is SMTPUTF8 */
+void smtp_command_rcpt(struct str *, const char *recipient, const struct recipient *dsn, bool utf8);
 
 #endif

@@ -20,6 +20,7 @@ static void enter_starttls(struct session *);
 static void enter_handshake(struct session *);
 static void enter_auth(struct session *);
 static void enter_idle(struct session *);
+static void enter_envelope(struct session *);
 static void enter_mail(struct session *);
 static void enter_rcpt(struct session *);
 static void enter_data(struct session *);
@@ -182,7 +183,7 @@ void smtp_session_timed_out(struct session *s)
 		stopped(s);
 		return;
 	}
-	if (s->state == SMTP_BODY && s->body_waits) {
+	if (s->state == SMTP_ENVELOPE || (s->state == SMTP_BODY && s->body_waits)) {
 		smtp_session_body_failed(s);
 		return;
 	}
@@ -204,7 +205,8 @@ void smtp_session_timed_out(struct session *s)
 void smtp_session_body_failed(struct session *s)
 {
 	struct outcome why;
-	const char *error = s->body_waits ? "the spool does not answer" : body_cursor_error(s->t.cursor);
+	const char *error = s->body_waits || s->state == SMTP_ENVELOPE ? "the spool does not answer"
+	                                                               : body_cursor_error(s->t.cursor);
 
 	outcome_own(&why, OUTCOME_TRANSIENT, STATE_DATA, 451, "4.3.0", "message could not be read back: %s",
 	        error ? error : "it is shorter than recorded");
@@ -300,6 +302,11 @@ static void enter_idle(struct session *s)
 		str_free(&s->out);
 }
 
+static void enter_envelope(struct session *s)
+{
+	smtp_envelope_load(s);
+}
+
 static void enter_mail(struct session *s)
 {
 	if (may_send(s))
@@ -309,7 +316,7 @@ static void enter_mail(struct session *s)
 static void enter_rcpt(struct session *s)
 {
 	if (!s->t.piped && may_send(s))
-		smtp_command_rcpt(&s->out, s->t.job->recipients[s->t.rcpt]);
+		smtp_transaction_rcpt(s, s->t.rcpt, &s->out);
 }
 
 static void enter_data(struct session *s)
@@ -382,6 +389,8 @@ static void reply_banner(struct session *s)
 
 static void ready(struct session *s)
 {
+	s->facts.dsn = (s->offer.extensions & SMTP_EXT_DSN) != 0;
+	s->facts.lmtp = s->method == DELIVERY_LMTP;
 	smtp_tls_keep_ticket(s);
 	s->owner_thinks = s->jobs == NULL;
 	session_post_ready(s);
@@ -720,7 +729,7 @@ void smtp_session_next(struct session *s)
 	}
 	while (!used_up(s) && s->jobs) {
 		if (smtp_transaction_begin(s)) {
-			smtp_session_enter(s, SMTP_MAIL);
+			smtp_session_enter(s, smtp_envelope_wanted(s) ? SMTP_ENVELOPE : SMTP_MAIL);
 			return;
 		}
 	}
@@ -730,6 +739,19 @@ void smtp_session_next(struct session *s)
 	} else if (s->state != SMTP_IDLE) {
 		smtp_session_enter(s, SMTP_IDLE);
 	}
+}
+
+void smtp_session_envelope(struct session *s, bool ok)
+{
+	struct outcome why;
+
+	if (ok) {
+		smtp_session_enter(s, SMTP_MAIL);
+		return;
+	}
+	outcome_own(&why, OUTCOME_TRANSIENT, STATE_MAIL, 451, "4.3.0", "envelope could not be read back");
+	smtp_transaction_answer(s, &why);
+	smtp_session_next(s);
 }
 
 void smtp_session_body_sent(struct session *s)

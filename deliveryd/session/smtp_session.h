@@ -44,6 +44,8 @@ struct smtp_transaction {
 	struct body_cursor *cursor; /* owns */
 	struct smtp_data data;
 	struct smtp_mail_params params;
+	struct message *envelope; /* shares; read back, NULL = not needed */
+	struct smtp_envelope_load *envelope_load;
 	bool piped;         /* MAIL, RCPTs and DATA went out together */
 	bool mail_accepted; /* so the server has a transaction open */
 	bool wanted;        /* on_want was posted */
@@ -173,6 +175,7 @@ void smtp_session_eof(struct session *, int error);
 void smtp_session_timed_out(struct session *);
 void smtp_session_body_sent(struct session *);
 void smtp_session_body_failed(struct session *);
+void smtp_session_envelope(struct session *, bool ok); /* has been read back */
 /* Once so many messages have been delivered no further transaction may begin. */
 bool smtp_session_used_up(const struct session *, uint32_t delivered);
 /* At rest: the next job, or IDLE, or QUIT. */
@@ -207,6 +210,14 @@ bool smtp_auth_respond(struct session *, struct str *);
 /* Takes the text out of what the other side said in AUTH if it repeats a secret. */
 void smtp_auth_hide(struct session *, struct outcome *said);
 
+/* --- smtp_envelope.c: RFC 3461's parameters -------------------------------------------------------------- */
+struct smtp_envelope_load;
+bool smtp_envelope_wanted(const struct session *); /* it has to be read back before MAIL */
+void smtp_envelope_load(struct session *);         /* entering ENVELOPE; ends in smtp_session_envelope() */
+void smtp_envelope_drop(struct session *);
+/* What to say of the job's i-th recipient; NULL = nothing. `own` is room for it. */
+const struct recipient *smtp_envelope_recipient(const struct session *, uint32_t i, struct recipient *own);
+
 /* --- smtp_transaction.c: jobs -----------------------------------------------------------------------------
  */
 void smtp_jobs_add(struct session *, struct session_job *takes);
@@ -214,6 +225,7 @@ void smtp_jobs_add(struct session *, struct session_job *takes);
 bool smtp_transaction_begin(struct session *);
 /* The commands of a transaction: all with PIPELINING, else MAIL. */
 void smtp_transaction_commands(struct session *, struct str *);
+void smtp_transaction_rcpt(struct session *, uint32_t i, struct str *);
 /* The next recipient to be named or answered, from `from` on; n_recipients if there is none. */
 uint32_t smtp_transaction_recipient(const struct session_job *, uint32_t from);
 /* What was said counts for every recipient without an outcome; the job goes back. Nothing if it is back

@@ -75,6 +75,7 @@ void smtp_transaction_done(struct session *s)
 	struct session_job *job = t->job;
 
 	t->job = NULL;
+	smtp_envelope_drop(s);
 	body_cursor_free(&t->cursor);
 	s->body_waits = false;
 	job_back(s, job);
@@ -105,7 +106,8 @@ void smtp_transaction_lost(struct session *s, const struct outcome *why, enum sm
 
 	if (!job)
 		return;
-	if (s->state == SMTP_MAIL && cause == SMTP_PEER_GONE && s->completed > 0)
+	if ((s->state == SMTP_MAIL || s->state == SMTP_ENVELOPE) && cause == SMTP_PEER_GONE &&
+	        s->completed > 0)
 		job->begun = false;
 	if (s->state != SMTP_DOT && s->net->stopping && cause == SMTP_OURS)
 		job->begun = false;
@@ -203,18 +205,26 @@ bool smtp_transaction_begin(struct session *s)
 	return true;
 }
 
+void smtp_transaction_rcpt(struct session *s, uint32_t i, struct str *out)
+{
+	struct recipient room;
+
+	smtp_command_rcpt(
+	        out, s->t.job->recipients[i], smtp_envelope_recipient(s, i, &room), s->t.params.smtputf8);
+}
+
 void smtp_transaction_commands(struct session *s, struct str *out)
 {
 	struct smtp_transaction *t = &s->t;
 	const struct session_job *job = t->job;
 	uint32_t i;
 
-	smtp_command_mail(out, job->sender, &t->params);
+	smtp_command_mail(out, job->sender, &t->params, t->envelope);
 	for (i = t->rcpt; i < job->n_recipients; i = smtp_transaction_recipient(job, i + 1)) {
 		t->rcpt_due++;
 		s->named++;
 		if (t->piped)
-			smtp_command_rcpt(out, job->recipients[i]);
+			smtp_transaction_rcpt(s, i, out);
 	}
 	if (t->piped)
 		smtp_command_plain(out, "DATA");

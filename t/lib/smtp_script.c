@@ -196,6 +196,30 @@ static bool header_is_8bit(const char *text)
 	return (message_text_flags(text, end ? (size_t)(end - text) : strlen(text)) & MESSAGE_8BIT) != 0;
 }
 
+/* RFC 3461 and XFORWARD */
+static void set_envelope(const struct script *s, struct world_message *m)
+{
+	const char *ret = option(s, "ret"), *notify = option(s, "notify"), *orcpt = option(s, "orcpt");
+	const char *client = option(s, "client");
+
+	m->ret = !ret ? RET_NONE : strcmp(ret, "full") == 0 ? RET_FULL : RET_HDRS;
+	m->envid = option(s, "envid");
+	if (notify)
+		m->notify = (strstr(notify, "never") ? NOTIFY_NEVER : 0) |
+		            (strstr(notify, "success") ? NOTIFY_SUCCESS : 0) |
+		            (strstr(notify, "failure") ? NOTIFY_FAILURE : 0) |
+		            (strstr(notify, "delay") ? NOTIFY_DELAY : 0);
+	if (orcpt && strcmp(orcpt, "same") == 0)
+		m->notify |= NOTIFY_ORCPT_SAME;
+	else
+		m->orcpt = orcpt;
+	m->client_name = option(s, "name");
+	m->client_helo = option(s, "helo");
+	m->client_proto = option(s, "proto");
+	if (client)
+		addr_parse(client, &m->client_addr, NULL);
+}
+
 static bool step_send(struct script *s)
 {
 	const char *to = option(s, "to"), *from = option(s, "from"), *binding = option(s, "binding");
@@ -217,6 +241,7 @@ static bool step_send(struct script *s)
 	text = make_text(s, &m.body_len);
 	m.body = text;
 	m.recipients = recipients;
+	set_envelope(s, &m);
 	m.flags = (flag(s, "8bit") ? MESSAGE_8BIT | MESSAGE_BODY_8BITMIME : 0) |
 	          (flag(s, "utf8") ? MESSAGE_SMTPUTF8 : 0) |
 	          (flag(s, "utf8") && header_is_8bit(text) ? MESSAGE_UTF8_HEADER : 0) |
@@ -470,6 +495,8 @@ static bool host_mail(struct script *s, const struct scripted_mx *mx)
 	is = mail_value(scripted_mx_mail(mx, i), s->words[3]);
 	if (!is)
 		return error_set(s->err, "no such key: %s", s->words[3]);
+	if (*s->words[4] == '~')
+		return strstr(is, s->words[4] + 1) || error_set(s->err, "is \"%s\"", is);
 	return strcmp(is, s->words[4]) == 0 || error_set(s->err, "is \"%s\"", is);
 }
 

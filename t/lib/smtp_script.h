@@ -15,6 +15,8 @@
  *     HOST tls [NAME]               it does STARTTLS, with a certificate for NAME (itself) by the authority "ca.pem"
  *   what happens
  *     send [from=A] to=A[,A...] [binding=NAME] [body=TEXT] [size=BYTES] [8bit] [utf8] [times=N]
+ *          [ret=full|hdrs] [envid=X] [notify=never|[success][,failure][,delay]] [orcpt=same|TYPE;X]
+ *          [name=N] [helo=N] [proto=P] [client=ADDR]     what XFORWARD brought
  *     advance 90s|15m|2h|5d
  *   what must have come of it
  *     expect EVENT [key=value | key~part]...   the next event of that kind not yet expected. EVENT: delivered deferred
@@ -25,7 +27,8 @@
  *     ignore EVENT                  those so far need not be expected one by one
  *     HOST got N | connections N | open N | most N
  *     HOST saw TEXT | HOST saw not TEXT | HOST log TEXT         the commands it got, see scripted_mx_log()
- *     HOST mail I KEY VALUE         source hello sender recipients params body of the I-th message, from 0
+ *     HOST mail I KEY VALUE         source hello sender recipients params body of the I-th message, from 0;
+ *                                   VALUE ~PART: contains it
  *
  * At the end nothing may have happened that was not expected, receptions, starts and delivered reports apart, and no MX host may have
  * seen what no client may do.

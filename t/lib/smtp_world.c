@@ -473,7 +473,11 @@ static void add_recipient(struct message *m, const struct world_message *from, c
 	}
 	if (d->n_recipients == 256)
 		abort();
-	d->recipients[d->n_recipients++] = (struct recipient){.address = pool_strdup(m->pool, address)};
+	d->recipients[d->n_recipients++] = (struct recipient){
+	        .address = pool_strdup(m->pool, address),
+	        .orcpt = from->orcpt ? pool_strdup(m->pool, from->orcpt) : NULL,
+	        .notify = from->notify,
+	};
 }
 
 static struct message *make_message(struct world *w, const struct world_message *from, struct body *takes)
@@ -494,6 +498,13 @@ static struct message *make_message(struct world *w, const struct world_message 
 	for (word = strtok_r(list, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
 		add_recipient(m, from, word);
 	mem_free(&list);
+	m->ret = from->ret;
+	m->envid = from->envid ? pool_strdup(m->pool, from->envid) : NULL;
+	m->client_name = from->client_name ? pool_strdup(m->pool, from->client_name) : NULL;
+	m->client_helo = from->client_helo ? pool_strdup(m->pool, from->client_helo) : NULL;
+	m->client_proto = from->client_proto ? pool_strdup(m->pool, from->client_proto) : NULL;
+	m->client_addr = from->client_addr;
+	m->flags |= message_dsn_flags(m);
 	return m;
 }
 

@@ -80,6 +80,12 @@ struct world_message {
 	const char *body;
 	size_t body_len;
 	uint32_t flags;
+	/* RFC 3461, for all recipients */
+	uint8_t ret, notify;
+	const char *envid, *orcpt;
+	/* of XFORWARD */
+	const char *client_name, *client_helo, *client_proto;
+	struct addr client_addr;
 };
 uint64_t world_send(
         struct world *, const struct world_message *); /* durable and with the queue; 0 = not stored */

@@ -83,13 +83,17 @@ COMMANDS = [
     ("hello", "MAIL FROM:<a@b.example> SIZE=1 SIZE=1", SYNTAX), ("hello", "MAIL FROM:<a@b.example> SIZE=1 size=2", SYNTAX),
     ("hello", "MAIL FROM:<a@b.example> BODY=7BIT BODY=7BIT", SYNTAX), ("hello", "MAIL FROM:<a@b.example> BODY=", SYNTAX),
     ("hello", "MAIL FROM:<a@b.example> BODY=BINARYMIME", SYNTAX), ("hello", "MAIL FROM:<a@b.example> BODY", SYNTAX),
-    ("hello", "MAIL FROM:<a@b.example> SMTPUTF8", SENDER), ("hello", "MAIL FROM:<a@b.example> SMTPUTF8=1", SYNTAX), ("hello", "MAIL FROM:<a@b.example> RET=FULL", PARAMETER),
-    ("hello", "MAIL FROM:<a@b.example> ENVID=x", PARAMETER), ("hello", "MAIL FROM:<a@b.example> AUTH=<>", PARAMETER),
+    ("hello", "MAIL FROM:<a@b.example> SMTPUTF8", SENDER), ("hello", "MAIL FROM:<a@b.example> SMTPUTF8=1", SYNTAX), ("hello", "MAIL FROM:<a@b.example> RET=FULL", SENDER),
+    ("hello", "MAIL FROM:<a@b.example> RET=ALL", SYNTAX), ("hello", "MAIL FROM:<a@b.example> ENVID=x", SENDER),
+    ("hello", "MAIL FROM:<a@b.example> ENVID=" + "x" * 101, SYNTAX), ("hello", "MAIL FROM:<a@b.example> ENVID=a+b", SYNTAX),
+    ("HELO", "MAIL FROM:<a@b.example> ENVID=x", PARAMETER), ("hello", "MAIL FROM:<a@b.example> AUTH=<>", PARAMETER),
     ("hello", "MAIL FROM:<a@b.example> REQUIRETLS", PARAMETER), ("hello", "MAIL FROM:<a@b.example> SIZE=1 HOLDFOR=1", PARAMETER),
     ("hello", "MAIL FROM:<a@b.example> X", PARAMETER), ("hello", "MAIL FROM:<a@b.example> =", SYNTAX),
     ("hello", "MAIL FROM:<a@b.example> =x", SYNTAX), ("hello", "MAIL FROM:<a@b.example> S\"IZE=1", SYNTAX),
     ("hello", "MAIL FROM:<a@b.example>SIZE=1", SYNTAX), ("hello", "MAIL FROM:<a@b.example> <c@d.example>", SYNTAX),
-    ("mail", "RCPT TO:<x@d0.example> NOTIFY=NEVER", PARAMETER), ("mail", "RCPT TO:<x@d0.example> ORCPT=rfc822;x", PARAMETER),
+    ("mail", "RCPT TO:<x@d0.example> NOTIFY=NEVER", RCPT), ("mail", "RCPT TO:<x@d0.example> ORCPT=rfc822;x", RCPT),
+    ("mail", "RCPT TO:<x@d0.example> NOTIFY=NEVER,DELAY", SYNTAX), ("mail", "RCPT TO:<x@d0.example> ORCPT=rfc822;+zz", SYNTAX),
+    ("mail", "RCPT TO:<x@d0.example> ORCPT=rfc822;" + "x" * 494, SYNTAX),
     ("mail", "RCPT TO:<x@d0.example> SIZE=1", PARAMETER), ("mail", "RCPT TO:<x@d0.example> =", SYNTAX),
     ("mail", "RCPT TO:<x@d0.example> X=\r\nRCPT TO:<x@d0.example>", SYNTAX, RCPT),
     ("HELO", "MAIL FROM:<a@b.example> SIZE=1", PARAMETER), ("HELO", "MAIL FROM:<a@b.example>", SENDER),
@@ -169,7 +173,7 @@ def greetings(tap, h):
                 said = c.say(hello + " client.example").split("\n")
                 tap.equal(said[0], "250-mta1.bindpost.example", hello + ": our name")
                 tap.equal(sorted(line[4:].split(" ")[0] for line in said[1:]), sorted(
-                    ["PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "XFORWARD"]), hello + ": what is honoured")
+                    ["PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "XFORWARD"]), hello + ": what is honoured")
                 tap.ok("SIZE 52428800" in "\n".join(said), hello + ": the size")
     with h.client() as c:
         tap.equal(c.say("HELO client.example"), "250 mta1.bindpost.example", "HELO: our name alone")

@@ -200,8 +200,23 @@ static void test_mail(void **state)
 	        {"FROM:<a@b> SMTPUTF8=1", REPLY_BAD_PARAMETER, NULL, 0, false},
 	        {"FROM:<a@b> SMTPUTF8 BODY=\xc3\xa4", REPLY_BAD_PARAMETER, NULL, 0, false},
 	        {"FROM:<a@b> SMTPUTF8 \xc3\xa4=1", REPLY_BAD_PARAMETER, NULL, 0, false},
-	        {"FROM:<a@b> RET=HDRS", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
-	        {"FROM:<a@b> ENVID=x", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> RET=HDRS", REPLY_NONE, "a@b", 0, false},
+	        {"FROM:<a@b> ret=full ENVID=a+2Bb", REPLY_NONE, "a@b", 0, false},
+	        {"FROM:<a@b> RET=BOTH", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> RET=FULL RET=FULL", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> RET", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> ENVID=", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> ENVID", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> ENVID=a=b", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> ENVID=a+2b", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> ENVID=a+4", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> ENVID=x ENVID=x", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> ENVID=0123456789012345678901234567890123456789012345678901234567890123456789"
+	         "012345678901234567890123456789",
+	                REPLY_NONE, "a@b", 0, false},
+	        {"FROM:<a@b> ENVID=0123456789012345678901234567890123456789012345678901234567890123456789"
+	         "0123456789012345678901234567890",
+	                REPLY_BAD_PARAMETER, NULL, 0, false},
 	        {"FROM:<a@b> AUTH=<>", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
 	        {"FROM:<a@b> REQUIRETLS", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
 	        {"FROM:<a@b> SIZE=1 X-Y=1", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
@@ -260,8 +275,25 @@ static void test_rcpt(void **state)
 	        {"TO:<\"postmaster\">", REPLY_BAD_RCPT, NULL, NULL},
 	        {"TO:a@b.example", REPLY_BAD_RCPT, NULL, NULL},
 	        {"FROM:<a@b>", REPLY_BAD_RCPT, NULL, NULL},
-	        {"TO:<a@b> NOTIFY=NEVER", REPLY_UNKNOWN_PARAMETER, NULL, NULL},
-	        {"TO:<a@b> ORCPT=rfc822;a@b", REPLY_UNKNOWN_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> NOTIFY=NEVER", REPLY_NONE, "a@b", "b"},
+	        {"TO:<a@b> notify=success,DELAY,failure", REPLY_NONE, "a@b", "b"},
+	        {"TO:<a@b> ORCPT=rfc822;a@b NOTIFY=FAILURE", REPLY_NONE, "a@b", "b"},
+	        {"TO:<a@b> ORCPT=utf-8;utf8\xc3\xa4@b", REPLY_NONE, "a@b", "b"},
+	        {"TO:<a@b> ORCPT=utf-8;\xc3\xa4@b", REPLY_BAD_BYTES, NULL, NULL},
+	        {"TO:<a@b> ORCPT=rfc822;utf8\xc3\xa4@b", REPLY_BAD_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> NOTIFY", REPLY_BAD_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> NOTIFY=NEVER,FAILURE", REPLY_BAD_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> NOTIFY=FAILURE,", REPLY_BAD_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> NOTIFY=,", REPLY_BAD_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> NOTIFY=SOMETIMES", REPLY_BAD_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> NOTIFY=DELAY NOTIFY=DELAY", REPLY_BAD_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> ORCPT=rfc822;a ORCPT=rfc822;a", REPLY_BAD_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> ORCPT=rfc822;", REPLY_BAD_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> ORCPT=;a@b", REPLY_BAD_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> ORCPT=a@b", REPLY_BAD_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> ORCPT=rfc(822;a@b", REPLY_BAD_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> ORCPT=rfc822;a+b@b", REPLY_BAD_PARAMETER, NULL, NULL},
+	        {"TO:<a@b> ORCPT=rfc822;a+2Bb@b", REPLY_NONE, "a@b", "b"},
 	        {"TO:<a@b> SIZE=1", REPLY_UNKNOWN_PARAMETER, NULL, NULL},
 	        {"TO:<a@b> x", REPLY_UNKNOWN_PARAMETER, NULL, NULL},
 	        {"TO:<a@b>x", REPLY_BAD_PARAMETER, NULL, NULL},
@@ -271,18 +303,20 @@ static void test_rcpt(void **state)
 	(void)state;
 	for (size_t i = 0; i < array_len(cases); i++) {
 		struct lmtp_command command = {LMTP_RCPT, cases[i].arg, strlen(cases[i].arg)};
-		struct mail_path path;
-		enum reply reply = lmtp_rcpt_parse(&command, strstr(cases[i].arg, "utf8") != NULL, &path);
+		struct lmtp_rcpt rcpt;
+		const struct mail_path *path = &rcpt.path;
+		enum reply reply =
+		        lmtp_rcpt_parse(&command, true, strstr(cases[i].arg, "utf8") != NULL, &rcpt);
 
 		if (reply != cases[i].reply)
 			fail_msg("%s: reply %d", cases[i].arg, reply_code(reply));
 		if (reply != REPLY_NONE)
 			continue;
-		assert_int_equal(path.address_len, strlen(cases[i].address));
-		assert_memory_equal(path.address, cases[i].address, path.address_len);
-		assert_int_equal(path.domain_len, strlen(cases[i].domain));
-		if (path.domain_len)
-			assert_memory_equal(path.domain, cases[i].domain, path.domain_len);
+		assert_int_equal(path->address_len, strlen(cases[i].address));
+		assert_memory_equal(path->address, cases[i].address, path->address_len);
+		assert_int_equal(path->domain_len, strlen(cases[i].domain));
+		if (path->domain_len)
+			assert_memory_equal(path->domain, cases[i].domain, path->domain_len);
 	}
 }
 

@@ -113,7 +113,7 @@ static const struct test_case cases[] = {
                 HELLO "|250 2.1.0|250 2.1.5|502 5.5.1|250 2.0.0", 0, NULL, false},
         {"bad parameters",
                 INPUT(LHLO "MAIL FROM:<a@b> SIZE=1 SIZE=2\r\nMAIL FROM:<a@b> BODY=7BIT BODY=7BIT\r\n"
-                           "MAIL FROM:<a@b> SIZE=x\r\nMAIL FROM:<a@b> RET=FULL\r\nMAIL FROM:<a@b> "
+                           "MAIL FROM:<a@b> SIZE=x\r\nMAIL FROM:<a@b> BY=1;R\r\nMAIL FROM:<a@b> "
                            "SMTPUTF8=x\r\n"),
                 HELLO "|501 5.5.4|501 5.5.4|501 5.5.4|555 5.5.4|501 5.5.4", 0, NULL, false},
         {"SMTPUTF8 is for its own transaction",
@@ -122,8 +122,8 @@ static const struct test_case cases[] = {
                            "MAIL FROM:<a@b.example>\r\nRCPT TO:<\xc3\xb6@b.example>\r\n"),
                 HELLO "|250 2.1.0|250 2.1.5|250 2.0.0|250 2.1.0|501 5.5.4", 0, NULL, false},
         {"bad RCPT parameters",
-                INPUT(LHLO MAIL "RCPT TO:<a@b.example> NOTIFY=NEVER\r\nRCPT TO:<a@b.example> ORCPT=x;y\r\n"),
-                HELLO "|250 2.1.0|555 5.5.4|555 5.5.4", 0, NULL, false},
+                INPUT(LHLO MAIL "RCPT TO:<a@b.example> NOTIFY=ALWAYS\r\nRCPT TO:<a@b.example> X=1\r\n"),
+                HELLO "|250 2.1.0|501 5.5.4|555 5.5.4", 0, NULL, false},
         {"SIZE over the limit",
                 INPUT(LHLO "MAIL FROM:<a@b> SIZE=1048577\r\nMAIL FROM:<a@b> SIZE=1048576\r\n"),
                 HELLO "|552 5.3.4|250 2.1.0", 0, NULL, false},
@@ -240,7 +240,8 @@ static void test_announced(void **state)
 	rig_say(&rig, &client, "LHLO mx.example\r\n");
 	assert_string_equal(client.said.data,
 	        "250-mta1.example.net\r\n250-PIPELINING\r\n250-SIZE 1048576\r\n250-8BITMIME\r\n"
-	        "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250 XFORWARD NAME ADDR PORT PROTO HELO IDENT "
+	        "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250 XFORWARD NAME ADDR PORT PROTO "
+	        "HELO IDENT "
 	        "SOURCE\r\n");
 	str_clear(&client.said);
 	rig_say(&rig, &client, "HELO mx.example\r\n");
