@@ -273,10 +273,36 @@ static void no_family(struct hop_queue *hq, const struct choice *c)
 	drain_own(hq, UINT32_MAX, "4.4.1", text);
 }
 
+/* What is dead is looked at as often as a first retry would. */
+static uint64_t most_back_off(struct hop_queue *hq)
+{
+	uint32_t no = place_first(hq);
+	return no ? delivery_options(hq->q, delivery_at(hq->q->slab, no))->retry_interval_s * SECOND_US : 0;
+}
+
+/* Then all its mail waits for its own next attempt, as if each had been tried. */
+static bool is_dead(struct hop_queue *hq, uint64_t recover_us)
+{
+	struct traffic *t = hq->traffic;
+	uint64_t until = dead_round(hq, recover_us, most_back_off(hq));
+	if (!until)
+		return false;
+	back_off(hq, until);
+	t->n_charge = 0;
+	if (!t->failure)
+		return true;
+	struct failure *f = failure_new(&t->failure->outcome, &t->failure->facts);
+	f->outcome.class = OUTCOME_TRANSIENT;
+	drain_begin(hq, f, UINT32_MAX);
+	return true;
+}
+
 /* All addresses have failed: those whose turn it was have had their attempt, the queue waits for the first to recover. */
 static void all_failed(struct hop_queue *hq, const struct choice *c)
 {
 	struct traffic *t = hq->traffic;
+	if (is_dead(hq, c->recover_us))
+		return;
 	back_off(hq, c->recover_us);
 	if (!t->n_charge || !t->failure)
 		return;
@@ -337,14 +363,16 @@ static void none_usable(struct hop_queue *hq, const struct choice *c)
 		drain_own(hq, UINT32_MAX, "4.4.1", "the next hop has no address");
 }
 
-void attempt_failed(
-        struct hop_queue *hq, const struct outcome *why, const struct session_facts *facts, uint32_t charge)
+void attempt_failed(struct hop_queue *hq, const struct outcome *why, const struct session_facts *facts,
+        uint32_t charge, uint64_t recover_us)
 {
 	struct traffic *t = traffic_get(hq);
 	failure_free(&t->failure);
 	t->failure = failure_new(why, facts);
 	if (charge > t->n_charge)
 		t->n_charge = charge;
+	if (recover_us)
+		(void)is_dead(hq, recover_us);
 	hop_queue_work(hq);
 }
 
@@ -440,7 +468,8 @@ static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 	struct choice c;
 	uint32_t opening = t->n_opening - t->n_slow;
 	if (hq->n[DELIVERY_READY] == 0 || t->n_conns - t->n_leaving - t->n_slow >= goal(hq) ||
-	        opening >= hq->n[DELIVERY_READY] || (!t->proven && opening >= UNPROVEN_MAX))
+	        opening >= hq->n[DELIVERY_READY] ||
+	        (!t->proven && opening >= (dead_is(hq) ? 1 : UNPROVEN_MAX)))
 		return ENOUGH;
 	choose(hq, woken, &c);
 	if (!c.addr) {
@@ -488,6 +517,22 @@ void attempt_wake(struct queue *q, struct slice *slice)
 
 /* --- a queue's turn ------------------------------------------------------------------------------------------------------ */
 
+/* A million deferrals are written down no faster than the spool commits. */
+static void drains_wait(struct hop_queue *hq)
+{
+	link_remove(&hq->work);
+	link_add_tail(&hq->q->drains, &hq->work);
+}
+
+void drains_resume(struct queue *q)
+{
+	while (link_linked(&q->drains)) {
+		struct hop_queue *hq = container_of(q->drains.next, struct hop_queue, work);
+		link_remove(&hq->work);
+		hop_queue_work(hq);
+	}
+}
+
 static void drain_some(struct hop_queue *hq, struct slice *slice)
 {
 	struct queue *q = hq->q;
@@ -500,6 +545,10 @@ static void drain_some(struct hop_queue *hq, struct slice *slice)
 		}
 		if (bounces_full(q)) {
 			bounces_wait(hq);
+			return;
+		}
+		if (!queue_may_hand_out(q)) {
+			drains_wait(hq);
 			return;
 		}
 		if (slice_over(slice)) {

@@ -62,6 +62,15 @@ static bool applies(enum queue_change_kind kind, const struct delivery *d)
 	}
 }
 
+/* Many at once may be spread; who names messages wants them now. */
+static void released(struct change *c, uint32_t no)
+{
+	if (c->c->select.n_id > 0)
+		delivery_enter(c->q, no, DELIVERY_READY, 0);
+	else
+		place_spread(c->q, no);
+}
+
 static void now_ready(struct change *c, uint32_t no)
 {
 	struct queue *q = c->q;
@@ -74,7 +83,7 @@ static void now_ready(struct change *c, uint32_t no)
 		hop_queue_work(d->hq);
 	}
 	if (d->state != DELIVERY_READY)
-		delivery_enter(q, no, DELIVERY_READY, 0);
+		released(c, no);
 }
 
 static void fail_one(struct change *c, uint32_t no)
@@ -104,7 +113,7 @@ static void change_one(struct change *c, uint32_t no)
 		result_record(q, queue_results(q), no, 0, true, NULL);
 		break;
 	case QUEUE_RELEASE:
-		delivery_enter(q, no, DELIVERY_READY, 0);
+		released(c, no);
 		result_record(q, queue_results(q), no, 0, false, NULL);
 		break;
 	case QUEUE_FAIL:

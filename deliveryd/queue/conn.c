@@ -179,6 +179,10 @@ bool conn_feed(struct conn *c)
 		return false;
 	}
 	uint32_t no = hq->traffic->n_drain ? 0 : place_first(hq);
+	if (no && delivery_not_to_be_attempted(c->q, delivery_at(c->q->slab, no))) {
+		no = 0;
+		queue_kick(c->q); /* which sees to it */
+	}
 	if (!no) {
 		if (c->state == CONN_IDLE)
 			return false;
@@ -221,6 +225,7 @@ static void on_ready(void *ctx, struct session *s, const struct session_facts *f
 	(void)facts;
 	c->ready_us = queue_now(c->q);
 	health_succeed(c->q->health, c->hq->key.binding, &c->to, c->ready_us);
+	dead_answered(c->hq);
 	t->proven = true;
 	t->n_charge = 0;
 	failure_free(&t->failure);
@@ -246,10 +251,12 @@ static void on_job_done(
 	(void)s;
 	assert(c->jobs_out > 0);
 	c->jobs_out--;
-	if (job->begun && !job->connection_lost)
+	if (job->begun && !job->connection_lost) {
 		c->jobs_done++;
-	else
+		dead_works(c->hq);
+	} else {
 		c->lost_job = true;
+	}
 	for (uint32_t i = 0; i < job->n_recipients; i++) {
 		if (job->outcomes[i].class == OUTCOME_OK) {
 			c->delivered++;
@@ -299,8 +306,10 @@ static void session_failed(
 	uint64_t wait_us = hq->profile->o.host_failure_retry_s * SECOND_US;
 	if (wait_us < SECOND_US)
 		wait_us = SECOND_US;
-	health_fail(q->health, hq->key.binding, &c->to, queue_now(q), queue_now(q) + wait_us);
-	attempt_failed(hq, why, facts, c->ready_us ? CHARGE_JOB : CHARGE_CONNECT);
+	uint64_t recover_us = queue_now(q) + wait_us;
+	health_fail(q->health, hq->key.binding, &c->to, queue_now(q), recover_us);
+	bool dead = dead_failed(hq, c->opened_us, c->ready_us > 0);
+	attempt_failed(hq, why, facts, c->ready_us ? CHARGE_JOB : CHARGE_CONNECT, dead ? recover_us : 0);
 }
 
 static void conn_free(struct conn *c)

@@ -64,11 +64,12 @@ static void change_state(struct queue *q, uint32_t no, enum delivery_state to, u
 
 static struct hop_queue *queue_for(struct queue *q, struct delivery *d);
 
-/* Back from a session or from its DSN: a reload may have come meanwhile. */
+/* Back from a session or from its DSN: a reload may have come meanwhile. Or it goes to another member of its group. */
 static void come_home(struct queue *q, uint32_t no)
 {
 	struct delivery *d = delivery_at(q->slab, no);
-	if (d->state != DELIVERY_OUT && d->state != DELIVERY_BOUNCING)
+	bool other_member = d->hq && d->binding != d->hq->key.binding;
+	if (d->state != DELIVERY_OUT && d->state != DELIVERY_BOUNCING && !other_member)
 		return;
 	if (!move_pending(q, no) && !alias_means(q, d) &&
 	        hop_key_equal(&dest_get(q, binding_at(q, d->binding), d->domain)->key, &d->hq->key))
@@ -146,6 +147,12 @@ uint64_t delivery_expiry_us(struct queue *q, const struct delivery *d)
 	return at > 0 ? (uint64_t)at : 0;
 }
 
+bool delivery_not_to_be_attempted(struct queue *q, const struct delivery *d)
+{
+	return delivery_options(q, d)->never_attempt_expired_messages &&
+	       delivery_expiry_us(q, d) <= queue_now(q);
+}
+
 /*
  * Mail that waits past its expiry: for a source address that is not here, or for a next hop nobody answers at, it is
  * given up. Else it has its attempt before it, and is given up when that fails.
@@ -155,7 +162,13 @@ static void expired_waiting(struct queue *q, uint32_t no)
 	struct delivery *d = delivery_at(q->slab, no);
 	const struct traffic *t = d->hq->traffic;
 	struct outcome o;
-	if (d->hq->hold == HOLD_SOURCE) {
+	if (delivery_options(q, d)->never_attempt_expired_messages) {
+		const char *last = last_reply_text(q, d);
+		outcome_own(&o, OUTCOME_TRANSIENT, STATE_RESOLVE, 554, "5.4.7",
+		        "Delivery not attempted (message expired)%s%s", last ? "; last reply: " : "",
+		        last ? last : "");
+		result_expire_waiting(q, no, &o, NULL);
+	} else if (d->hq->hold == HOLD_SOURCE) {
 		outcome_own(&o, OUTCOME_TRANSIENT, STATE_CONNECT, 451, "4.3.5",
 		        "source address of binding %s is not on this machine",
 		        binding_name(q, binding_at(q, d->binding)));
@@ -290,6 +303,64 @@ static void choose_member(struct queue *q, struct delivery *d, struct binding *n
 	d->binding = b->number;
 }
 
+/* In the order of the file, after the one it is with. */
+static int next_member(
+        const struct conf *conf, const struct conf_group *group, const char *now, struct member_check *check)
+{
+	size_t n = group->n_members, at = 0;
+	while (at < n && strcmp(conf_binding(conf, group->members[at])->name, now) != 0)
+		at++;
+	for (size_t i = 1; i <= n; i++) {
+		uint32_t member = group->members[(at + i) % n];
+		if (member_usable(check, conf_binding(conf, member)))
+			return (int)member;
+	}
+	return -1;
+}
+
+bool place_other_member(struct queue *q, struct delivery *d, enum retry_source how)
+{
+	const struct conf *snapshot;
+	struct binding *now = binding_at(q, d->binding);
+	struct member_check check = {q, d->domain};
+	if (how == RETRY_SOURCE_SAME || !d->group || d->moves || now->kind != BINDING_NAMED)
+		return false;
+	const struct conf_group *group = find_group(q, intern_text(q->names, d->group), &snapshot);
+	if (!group)
+		return false;
+	uint64_t chance = ((uint64_t)rnd_below(q->rnd, UINT32_MAX) << 32) | rnd_below(q->rnd, UINT32_MAX);
+	int chosen = how == RETRY_SOURCE_NEXT
+	                     ? next_member(snapshot, group, binding_name(q, now), &check)
+	                     : policy_group_member(snapshot, group, chance, member_usable, &check);
+	if (chosen < 0)
+		return false;
+	struct binding *b = binding_get(q, conf_binding(snapshot, (uint32_t)chosen)->name, BINDING_NAMED);
+	if (b == now)
+		return false;
+	record_move(q, d, b);
+	d->binding = b->number;
+	return true;
+}
+
+/* What a suspension held back and is let go comes at a random moment, if it is to. */
+static bool spread(struct queue *q, const struct delivery *d, uint64_t *due_us)
+{
+	uint64_t fuzz_us = delivery_options(q, d)->delayed_binding_domain_fuzz_s * SECOND_US;
+	if (fuzz_us == 0)
+		return false;
+	*due_us = queue_now(q) + rnd_below(q->rnd, fuzz_us);
+	return true;
+}
+
+void place_spread(struct queue *q, uint32_t no)
+{
+	uint64_t due_us;
+	if (spread(q, delivery_at(q->slab, no), &due_us))
+		delivery_enter(q, no, DELIVERY_DEFERRED, due_us);
+	else
+		delivery_enter(q, no, DELIVERY_READY, 0);
+}
+
 static struct hop_queue *queue_for(struct queue *q, struct delivery *d)
 {
 	alias_apply(q, d);
@@ -338,6 +409,11 @@ void place_delivery(struct queue *q, uint32_t no, enum delivery_state state, uin
 	delivery_enter(q, no, state, due_us);
 }
 
+static bool is_suspended(const struct hop_queue *hq)
+{
+	return hq->hold == HOLD_SUSPENDED;
+}
+
 void place_again(struct queue *q, uint32_t no)
 {
 	struct delivery *d = delivery_at(q->slab, no);
@@ -347,9 +423,13 @@ void place_again(struct queue *q, uint32_t no)
 	struct hop_queue *to = queue_for(q, d);
 	if (to == d->hq)
 		return;
+	bool released = state == DELIVERY_READY && is_suspended(d->hq) && to->hold == HOLD_NONE;
 	delivery_leave(q, no);
 	d->hq = to;
-	delivery_enter(q, no, state, due_us);
+	if (released)
+		place_spread(q, no);
+	else
+		delivery_enter(q, no, state, due_us);
 }
 
 uint32_t place_first(struct hop_queue *hq)

@@ -190,6 +190,8 @@ static void turn_end(void *ctx)
 		return;
 	struct slice slice = slice_begin(q);
 	deliveries_due(q, &slice);
+	if (link_linked(&q->drains) && queue_may_hand_out(q))
+		drains_resume(q);
 	attempt_wake(q, &slice);
 	work(q, &slice);
 	attempt_wake(q, &slice);
@@ -382,6 +384,7 @@ static void init_lists(struct queue *q)
 	link_init(&q->work);
 	link_init(&q->freed);
 	link_init(&q->wanting);
+	link_init(&q->drains);
 	link_init(&q->bounces);
 	link_init(&q->bounce_blocked);
 	link_init(&q->changes);
@@ -422,6 +425,7 @@ struct queue *queue_new(const struct queue_config *c)
 	q->started_us = queue_now(q);
 	q->profiles = profile_table_new();
 	q->health = health_new();
+	q->dead = dead_new();
 	q->slab = delivery_slab_new();
 	q->due = due_new(q->slab);
 	q->dests = dest_cache_new();
@@ -581,6 +585,7 @@ void queue_free(struct queue **pq)
 	due_free(&q->due);
 	delivery_slab_free(&q->slab);
 	health_free(&q->health);
+	dead_free(q);
 	profile_table_free(&q->profiles);
 	intern_free(&q->names);
 	intern_free(&q->replies);

@@ -7,7 +7,7 @@
  *   dest.c        what holds for (binding, recipient domain): resolved options, next hop
  *   place.c       puts a delivery into the queue it belongs to (and its group's member)
  *   hop_queue.c   queues (binding x next hop x profile): lists, counts, life
- *   attempt.c     sessions for a queue: route, address, limits, back-off
+ *   attempt.c     sessions for a queue: route, address, limits, back-off; dead.c  what nobody answers at
  *   conn.c        one session as the queue sees it: jobs out, leases
  *   result.c      outcomes to events, results, retries
  *   bounce.c      DSNs
@@ -260,6 +260,7 @@ struct queue {
 	struct intern *names, *replies;
 	struct profile_table *profiles;
 	struct health *health;
+	struct dead_table *dead;
 	struct delivery_slab *slab;
 	struct due_heap *due;
 	struct dest_cache *dests;
@@ -287,6 +288,7 @@ struct queue {
 	struct link work;    /* of struct hop_queue: something to do */
 	struct link freed;   /* of struct limit: room, and somebody waits */
 	struct link wanting; /* of struct conn: want a job, the spool is behind */
+	struct link drains;  /* of struct hop_queue, by `work`: the same for those that have mail to defer */
 	struct timer kick;   /* another turn, for what a slice left */
 	struct timer due_timer, stop_timer;
 	struct spool_results *results; /* of this turn */
@@ -369,6 +371,9 @@ const struct dest *dest_get(
 void place_delivery(struct queue *, uint32_t no, enum delivery_state, uint64_t due_us);
 void place_again(struct queue *, uint32_t no); /* waiting: moves it if its queue is another one now */
 void place_target(struct queue *, struct delivery *, const char *target);
+void place_spread(struct queue *, uint32_t no); /* released with many others: ready, now or a little later */
+/* Its next attempt is made by another member of its group; false: it stays. It moves when it enters its next state. */
+bool place_other_member(struct queue *, struct delivery *, enum retry_source);
 uint32_t place_first(
         struct hop_queue *); /* the queue's first, after moving away what no longer belongs into it */
 bool hop_key_equal(const struct hop_key *, const struct hop_key *);
@@ -378,6 +383,7 @@ void delivery_leave(struct queue *, uint32_t no);    /* out of its queue and its
 void delivery_drop(struct queue *, uint32_t no);     /* done: gone from memory */
 uint64_t delivery_age_us(const struct queue *, const struct delivery *);
 uint64_t delivery_expiry_us(struct queue *, const struct delivery *);
+bool delivery_not_to_be_attempted(struct queue *, const struct delivery *); /* has expired: will be given up */
 const struct deliv_options *delivery_options(struct queue *, const struct delivery *);
 void delivery_forget_body(struct delivery *);
 void deliveries_due(struct queue *, struct slice *);
@@ -399,15 +405,28 @@ void next_hop_of(const struct hop_queue *, struct next_hop *);
 /* attempt.c */
 void attempt_service(struct hop_queue *, struct slice *); /* do what there is to do */
 void attempt_wake(struct queue *, struct slice *);        /* serve those who wait for freed limits */
-/* A session failed for its address: the next address is tried, or `charge` deliveries are told and the queue waits. */
-void attempt_failed(
-        struct hop_queue *, const struct outcome *, const struct session_facts *, uint32_t charge);
+/* A session failed for its address: the next address is tried, or `charge` deliveries are told and the queue waits; all
+ * of them when the destination is known to be dead, and is looked at again at `recover_us` at the earliest (0 = it is not). */
+void attempt_failed(struct hop_queue *, const struct outcome *, const struct session_facts *, uint32_t charge,
+        uint64_t recover_us);
+void drains_resume(struct queue *); /* the spool has caught up */
 /* The machine itself has no socket or port to give: one delivery is told, the queue waits a little. */
 void attempt_pause(struct hop_queue *, const struct outcome *, const struct session_facts *);
 struct host_limit *host_limit_get(struct queue *, uint32_t binding, const char *mx, uint32_t max);
 void host_limit_put(struct queue *, struct host_limit *);
 void limits_adopt(struct queue *);
 void limit_freed(void *queue, struct limit *);
+
+/* dead.c: a binding's next hop at which nothing works */
+struct dead_table *dead_new(void);
+void dead_free(struct queue *);
+/* A session that began then failed, after an answer or without; true: all mail of the queue is to wait. */
+bool dead_failed(struct hop_queue *, uint64_t began_us, bool answered);
+/* All its MX hosts have failed, the first recovers then: until when a dead one is left alone, 0 = it is not dead. */
+uint64_t dead_round(struct hop_queue *, uint64_t recover_us, uint64_t most_us);
+bool dead_is(const struct hop_queue *);
+void dead_answered(struct hop_queue *); /* a session got ready */
+void dead_works(struct hop_queue *);    /* a transaction was completed */
 
 /* conn.c */
 struct conn *conn_open(struct hop_queue *, const struct route_addr *, const struct addr *source,

@@ -69,6 +69,12 @@ static void give_up(struct sorting *s, const struct packed_recipient *r, enum ev
 	bounce_add(s->bounce, r, o, enhanced, facts ? facts->mx : NULL);
 }
 
+/* Nothing was tried: no answer from DNS, no source address, no port, our disk. It must not become a permanent failure. */
+static bool our_accident(const struct outcome *o)
+{
+	return o->ours && (o->state == STATE_RESOLVE || strncmp(o->enhanced, "4.3.", 4) == 0);
+}
+
 /*
  * Failed for now: kept, or given up when its time or its retries are over (5.4.7, the last reply as diagnostic).
  * An attempt that ends in giving up is no deferral; that it may have been delivered is said in any case.
@@ -76,7 +82,8 @@ static void give_up(struct sorting *s, const struct packed_recipient *r, enum ev
 static void failed_for_now(struct sorting *s, const struct packed_recipient *r, enum event_type type,
         const struct outcome *o, const struct session_facts *facts)
 {
-	bool over = schedule_exhausted(s->options, s->d->attempts + 1u, s->age_us);
+	bool over = schedule_exhausted(s->options, s->d->attempts + 1u, s->age_us) ||
+	            (s->options->never_retry && !our_accident(o));
 	if (!over || type == EVENT_UNCERTAIN)
 		event_recipient(s->q, s->d, type, r->address, o, NULL, facts);
 	if (over) {
@@ -182,6 +189,7 @@ static enum delivery_state next_state(struct sorting *s, uint64_t *due_us)
 	*due_us = now + schedule_retry_us(s->options, d->attempts, s->q->rnd);
 	if (*due_us > expiry) /* one last attempt when its time is over */
 		*due_us = expiry;
+	place_other_member(s->q, d, s->options->retry_source);
 	return DELIVERY_DEFERRED;
 }
 

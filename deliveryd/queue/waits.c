@@ -45,7 +45,7 @@ bool waits_for(const struct hop_queue *hq, struct str *why)
 	if (!t)
 		return false;
 	if (t->backoff_until_us > queue_now(hq->q)) {
-		str_add(why, "back-off");
+		str_add(why, dead_is(hq) ? "back-off of a dead destination" : "back-off");
 		if (t->failure) {
 			str_add(why, ": ");
 			outcome_print(&t->failure->outcome, why);

@@ -49,7 +49,8 @@ struct rig_delivery {
 	unsigned times_done, states, moves;
 	uint32_t attempts, n_open; /* of the newest state */
 	uint64_t next_wall_us;
-	char binding[80]; /* of the newest move */
+	bool held;
+	char binding[80], domain[80]; /* of the newest move */
 	char last_reply[256];
 };
 

@@ -10,14 +10,21 @@ struct body {
 	struct str bytes;
 };
 
-enum what { DONE, STATE, MOVE };
+enum what { DONE, STATE, MOVE, SETTING };
 struct result {
 	enum what what;
 	uint64_t id;
 	uint32_t index;
 	uint32_t attempts, n_open;
 	uint64_t next_wall_us;
-	char binding[80], reply[256];
+	bool held;
+	char binding[80], domain[80], reply[256];
+	char *key, *value; /* owns; SETTING */
+};
+
+struct setting {
+	struct setting *next;
+	char *key, *value; /* owns */
 };
 
 struct spool_results {
@@ -45,6 +52,7 @@ struct spool {
 	const char *header; /* of each original; NULL = a plain one */
 	struct timer commit;
 	struct spool_load *loads;
+	struct setting *settings;
 };
 
 static void commit_now(void *ctx);
@@ -98,6 +106,7 @@ void spool_results_state(
 	x->attempts = state->attempts;
 	x->n_open = state->open ? state->n_open : UINT32_MAX;
 	x->next_wall_us = state->next_attempt_wall_us;
+	x->held = state->held;
 	if (state->last_reply)
 		snprintf(x->reply, sizeof(x->reply), "%s", state->last_reply);
 }
@@ -106,16 +115,15 @@ void spool_results_move(
         struct spool_results *r, uint64_t id, uint32_t index, const char *binding, const char *domain)
 {
 	struct result *x = add(r, MOVE, id, index);
-	assert(domain);
 	snprintf(x->binding, sizeof(x->binding), "%s", binding);
+	snprintf(x->domain, sizeof(x->domain), "%s", domain);
 }
 
 void spool_results_setting(struct spool_results *r, const char *key, const char *value)
 {
-	(void)r;
-	(void)key;
-	(void)value;
-	abort();
+	struct result *x = add(r, SETTING, 0, 0);
+	x->key = mem_strdup(key);
+	x->value = value ? mem_strdup(value) : NULL;
 }
 
 size_t spool_results_count(const struct spool_results *r)
@@ -142,10 +150,35 @@ struct rig_delivery *rig_delivery(struct rig *rig, uint64_t id, uint32_t index)
 	return NULL;
 }
 
+static void setting_free(struct setting *s)
+{
+	free(s->key);
+	free(s->value);
+	free(s);
+}
+
+static void apply_setting(struct spool *s, const struct result *x)
+{
+	struct setting **at = &s->settings, *old;
+	while (*at && strcmp((*at)->key, x->key) != 0)
+		at = &(*at)->next;
+	if ((old = *at)) {
+		*at = old->next;
+		setting_free(old);
+	}
+	if (!x->value)
+		return;
+	struct setting *new = mem_zalloc(sizeof(*new));
+	new->key = mem_strdup(x->key);
+	new->value = mem_strdup(x->value);
+	new->next = s->settings;
+	s->settings = new;
+}
+
 static void apply(struct spool *s, const struct result *x)
 {
-	struct rig_delivery *d = rig_delivery(s->rig, x->id, x->index);
-	assert(d);
+	struct rig_delivery *d = x->what == SETTING ? NULL : rig_delivery(s->rig, x->id, x->index);
+	assert(d || x->what == SETTING);
 	switch (x->what) {
 	case DONE:
 		d->done = true;
@@ -157,17 +190,26 @@ static void apply(struct spool *s, const struct result *x)
 		d->attempts = x->attempts;
 		d->n_open = x->n_open;
 		d->next_wall_us = x->next_wall_us;
+		d->held = x->held;
 		memcpy(d->last_reply, x->reply, sizeof(d->last_reply));
 		break;
 	case MOVE:
 		d->moves++;
 		memcpy(d->binding, x->binding, sizeof(d->binding));
+		memcpy(d->domain, x->domain, sizeof(d->domain));
+		break;
+	case SETTING:
+		apply_setting(s, x);
 		break;
 	}
 }
 
 static void results_free(struct spool_results *r)
 {
+	for (size_t i = 0; i < r->n; i++) {
+		free(r->items[i].key);
+		free(r->items[i].value);
+	}
 	free(r->items);
 	free(r);
 }
@@ -339,6 +381,8 @@ void rig_spool_restore(struct rig *rig, struct queue *q)
 		struct spool_live_delivery live = {
 		        .index = d->index,
 		        .binding = d->binding[0] ? d->binding : NULL,
+		        .domain = d->domain[0] ? d->domain : NULL,
+		        .held = d->held,
 		        .attempts = d->attempts,
 		        .next_attempt_wall_us = d->next_wall_us,
 		        .last_reply = d->last_reply[0] ? d->last_reply : NULL,
@@ -346,6 +390,8 @@ void rig_spool_restore(struct rig *rig, struct queue *q)
 		struct spool_live of = {.message = d->message, .deliveries = &live, .n_deliveries = 1};
 		queue_restore(q, &of);
 	}
+	for (struct setting *x = s->settings; x; x = x->next)
+		queue_restore_setting(q, x->key, x->value);
 }
 
 void rig_spool_free(struct rig *rig)
@@ -363,6 +409,11 @@ void rig_spool_free(struct rig *rig)
 		free(s->at[i]);
 	}
 	free(s->at);
+	while (s->settings) {
+		struct setting *x = s->settings;
+		s->settings = x->next;
+		setting_free(x);
+	}
 	free(s->by_id);
 	free(s->dsn);
 	mem_free(&rig->spool);
