@@ -26,6 +26,7 @@
 #include "queue/queue.h"
 #include "reload.h"
 #include "report/event.h"
+#include "report/trace.h"
 #include "route/dns_control.h"
 #include "route/resolver/resolver.h"
 #include "route/route.h"
@@ -58,6 +59,7 @@ struct daemon {
 
 	struct metrics *metrics;
 	struct event_log *events;
+	struct trace *trace;
 	struct workers *disk;
 	struct spool *spool;
 	struct local_addrs *local;
@@ -271,8 +273,11 @@ static void set_resolver_limits(struct daemon *d, const struct policy *policy)
 
 static void make_nets(struct daemon *d, const struct process_options *p)
 {
-	for (unsigned i = 0; i < d->n_nets; i++)
+	d->trace = trace_new(&clock_system);
+	for (unsigned i = 0; i < d->n_nets; i++) {
 		d->nets[i] = session_net_new(d->net_loops[i], d->spool, d->local, d->metrics, p->hostname);
+		session_net_set_trace(d->nets[i], d->trace);
+	}
 }
 
 static void make_queue(struct daemon *d, struct policy *policy)
@@ -408,6 +413,7 @@ static void make_control(struct daemon *d, const struct daemon_sockets *s)
 	        .metrics = d->metrics,
 	        .queue = d->queue,
 	        .spool = d->spool,
+	        .trace = d->trace,
 	        .dns = &d->dns,
 	        .reload = reload_request,
 	        .status = status_json,

@@ -33,7 +33,8 @@ int cli_request(struct cli *, const char *socket_spec, const char *method, const
 int cli_post(struct cli *, const char *socket_spec, const char *path, const char *form, json_t **answer);
 /* GET of what is no JSON object: its bytes as they come, false = enough, or no more can be taken (say why). */
 typedef bool cli_sink(void *ctx, const char *data, size_t len);
-int cli_stream(struct cli *, const char *path, cli_sink *, void *ctx);
+/* go_on() (or NULL) is asked about once a second whether to go on; when it says no the answer is CLI_DONE. */
+int cli_stream(struct cli *, const char *path, cli_sink *, bool (*go_on)(void *ctx), void *ctx);
 /* A request of deliveryd whose answer is one object: printed as it is, or key by key. */
 int cli_show(struct cli *, const char *path);
 /* Foreign bytes for a terminal: lines and tabs as they are, every other control character and what is not UTF-8 as \xNN. */
@@ -68,6 +69,7 @@ int cmd_bindings(struct cli *);
 int cmd_messages(struct cli *);
 int cmd_message(struct cli *);
 int cmd_connections(struct cli *);
+int cmd_trace(struct cli *);
 int cmd_reload(struct cli *);
 int cmd_dns(struct cli *);
 int cmd_suspend(struct cli *);

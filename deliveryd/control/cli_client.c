@@ -16,6 +16,7 @@ struct exchange {
 	struct sockspec spec;
 	const char *method, *path, *form;
 	cli_sink *sink; /* NULL: all of the answer goes to `body` */
+	bool (*go_on)(void *ctx);
 	void *ctx;
 	struct str body;
 	CURL *curl;
@@ -33,6 +34,14 @@ static size_t take_bytes(char *data, size_t size, size_t n, void *ctx)
 		return x->sink(x->ctx, data, size * n) ? size * n : 0;
 	str_add_mem(&x->body, data, size * n);
 	return x->body.failed ? 0 : size * n;
+}
+
+static int progress(void *ctx, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+	struct exchange *x = ctx;
+
+	(void)a, (void)b, (void)c, (void)d;
+	return !x->go_on(x->ctx);
 }
 
 static bool set_target(CURL *curl, const struct sockspec *spec, const char *path, struct str *url)
@@ -70,6 +79,11 @@ static CURLcode perform(struct exchange *x)
 		curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 30L);
 		if (!x->sink) /* what streams takes as long as it takes */
 			curl_easy_setopt(curl, CURLOPT_TIMEOUT, 120L);
+		if (x->go_on) {
+			curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+			curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, progress);
+			curl_easy_setopt(curl, CURLOPT_XFERINFODATA, x);
+		}
 		curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
 		curl_easy_setopt(curl, CURLOPT_WRITEDATA, x);
 		if (strcmp(x->method, "POST") == 0)
@@ -140,7 +154,9 @@ static int ask(const char *socket_spec, struct exchange *x, json_t **answer)
 	}
 	str_init_max(&x->body, ANSWER_MAX);
 	code = perform(x);
-	if (code == CURLE_WRITE_ERROR && x->sink && x->status == 200) {
+	if (code == CURLE_ABORTED_BY_CALLBACK) {
+		exit_code = CLI_DONE;
+	} else if (code == CURLE_WRITE_ERROR && x->sink && x->status == 200) {
 		exit_code = CLI_REFUSED; /* the sink has said why */
 	} else if (code != CURLE_OK && x->sink && x->status == 200) {
 		fprintf(stderr, "bindpost: the answer ended early: %s\n",
@@ -175,9 +191,9 @@ int cli_post(struct cli *cli, const char *socket_spec, const char *path, const c
 	return ask(socket_spec, &x, answer);
 }
 
-int cli_stream(struct cli *cli, const char *path, cli_sink *sink, void *ctx)
+int cli_stream(struct cli *cli, const char *path, cli_sink *sink, bool (*go_on)(void *ctx), void *ctx)
 {
-	struct exchange x = {.method = "GET", .path = path, .sink = sink, .ctx = ctx};
+	struct exchange x = {.method = "GET", .path = path, .sink = sink, .go_on = go_on, .ctx = ctx};
 	json_t *answer = NULL;
 	struct str spec;
 	struct error err;

@@ -33,6 +33,8 @@ static const struct command {
         {"message", "ID [--headers] [--body]",
                 "one message: envelope, deliveries, last replies; or its own bytes", cmd_message},
         {"connections", "[--binding B] [--limit N] [--cursor C]", "outgoing connections", cmd_connections},
+        {"trace", "[--binding B] [--domain D] [--for 10m]",
+                "what sessions and other sides say to each other, as they say it; secrets are hidden", cmd_trace},
         {"suspend", "BINDING [--domain D] [--for 2h]", "take mail, but send none; BINDING may be group:NAME",
                 cmd_suspend},
         {"resume", "BINDING [--domain D]", "send again", cmd_resume},

@@ -115,7 +115,7 @@ static int print_part(struct cli *cli, const char *path)
 	int code;
 
 	str_init(&p.held);
-	code = cli_stream(cli, path, print_piece, &p);
+	code = cli_stream(cli, path, print_piece, NULL, &p);
 	if (p.held.len && !print_visible(p.held.data, p.held.len))
 		code = CLI_REFUSED;
 	str_free(&p.held);
@@ -151,7 +151,7 @@ static int print_json(struct cli *cli, const char *id, const char *const *parts,
 		str_clear(&path);
 		str_clear(&bytes);
 		str_printf(&path, "/v1/messages/%s/%s", id, parts[i]);
-		code = cli_stream(cli, path.data, keep_piece, &bytes);
+		code = cli_stream(cli, path.data, keep_piece, NULL, &bytes);
 		jw_strn(&j, parts[i], bytes.data, bytes.len);
 	}
 	jw_end_object(&j);

@@ -42,6 +42,7 @@ struct control {
 	struct control_dns *dns;
 	struct changes changes;
 	struct readings readings;
+	struct tracings tracings;
 };
 
 /* A question under way. */
@@ -155,10 +156,9 @@ bool control_read_query(const char *text, struct evkeyvalq *params)
 	return !strstr(text, "%00") && evhttp_parse_query_str(text, params) == 0;
 }
 
-/* Only what we know, and each at most once: a typing mistake must not select everything, or do something else. */
-static bool check_keys(struct evkeyvalq *query, const char *const *known, size_t n)
+bool control_check_keys(const struct evkeyvalq *query, const char *const *known, size_t n)
 {
-	struct evkeyval *kv;
+	const struct evkeyval *kv;
 	unsigned seen = 0;
 
 	TAILQ_FOREACH(kv, query, next)
@@ -179,7 +179,7 @@ static const char *parse_filters(struct queue_ask *ask, struct evkeyvalq *query)
 	static const char *const known[] = {"binding", "domain", "cursor", "limit"};
 	uint64_t limit = CONTROL_ROWS_MAX;
 
-	if (!check_keys(query, known, array_len(known)))
+	if (!control_check_keys(query, known, array_len(known)))
 		return "unknown filter, or one given twice; known are binding, domain, cursor, limit";
 	if (!copy_filter(evhttp_find_header(query, "binding"), ask->binding, sizeof(ask->binding)))
 		return "binding: longer than any name";
@@ -307,6 +307,12 @@ static void get_connections(
 	ask_queue(a, req, QUEUE_CONNECTIONS, 0, query);
 }
 
+static void get_trace(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	(void)rest;
+	control_trace(&a->control->tracings, req, query);
+}
+
 static void get_status(
         struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
@@ -351,7 +357,7 @@ static void post_reload(
 	bool ok;
 
 	(void)rest;
-	if (!check_keys(query, known, array_len(known)) ||
+	if (!control_check_keys(query, known, array_len(known)) ||
 	        (force && strcmp(force, "0") != 0 && strcmp(force, "1") != 0)) {
 		control_send_error(req, 400, "a reload takes step and force=0 or 1, each once");
 		return;
@@ -396,6 +402,7 @@ static const struct path {
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages", false, get_messages},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages/", true, get_message},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/connections", false, get_connections},
+        {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/trace", false, get_trace},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/status", false, get_status},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/dns/stats", false, get_dns_stats},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/dns/lookup", false, get_dns_lookup},
@@ -486,6 +493,7 @@ struct control *control_new(const struct control_config *conf)
 	c->conf = *conf;
 	c->dns = control_dns_new(conf->loop, conf->dns);
 	c->readings = (struct readings){.loop = conf->loop, .spool = conf->spool};
+	c->tracings = (struct tracings){.loop = conf->loop, .trace = conf->trace};
 	c->changes = (struct changes){.loop = conf->loop, .queue = conf->queue};
 	for (int level = CONTROL_METRICS; level <= CONTROL_FULL; level++)
 		access_init(c, (enum control_access)level);
@@ -522,6 +530,7 @@ void control_free(struct control **p)
 	}
 	control_changes_forget(&c->changes);
 	control_readings_forget(&c->readings);
+	control_tracings_forget(&c->tracings);
 	control_dns_free(&c->dns);
 	for (int level = CONTROL_METRICS; level <= CONTROL_FULL; level++)
 		evhttp_free(c->access[level].http);

@@ -20,6 +20,7 @@
 
 struct queue;
 struct spool;
+struct trace;
 struct dns_control;
 
 enum control_access {
@@ -33,6 +34,7 @@ struct control_config {
 	struct metrics *metrics;
 	struct queue *queue;
 	struct spool *spool; /* for messages' bytes */
+	struct trace *trace;
 	/*
 	 * Reload, on the control loop; may read files. `step` is "all", "check", "take" or "drop" (design 5: the three steps of
 	 * `bindpost reload`). Fills in the answer (a JSON object); false = refused, nothing changed.

@@ -40,6 +40,19 @@ void control_raw(struct readings *, struct evhttp_request *, uint64_t id, const 
         const struct evkeyvalq *query);
 void control_readings_forget(struct readings *);
 
+/* Who looks at sessions' dialogues. */
+struct tracing;
+struct tracings {
+	struct loop *loop;
+	struct trace *trace;
+	struct tracing *first;
+};
+void control_trace(struct tracings *, struct evhttp_request *, struct evkeyvalq *query);
+void control_tracings_forget(struct tracings *);
+
+/* Only what we know, and each at most once: a typing mistake must not select everything, or do something else. */
+bool control_check_keys(const struct evkeyvalq *query, const char *const *known, size_t n);
+
 /* name=value&name=value. Values are strings from here on: one that an encoded NUL would cut short is refused. */
 bool control_read_query(const char *text, struct evkeyvalq *params);
 

@@ -107,6 +107,9 @@ void session_net_free(struct session_net **); /* no session open any more */
 void session_net_stop(
         struct session_net *, uint64_t transaction_deadline_mono_us, uint64_t final_deadline_mono_us);
 
+/* Before the loops run: who looks at the dialogue (report/trace.h); borrowed. */
+struct trace;
+void session_net_set_trace(struct session_net *, struct trace *);
 /* Any thread: certificates and keys are read anew. */
 void session_net_reload(struct session_net *);
 /* Tests: files are read on the loop itself. */

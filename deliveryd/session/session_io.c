@@ -139,6 +139,7 @@ static void sent(struct session *s, const struct iovec *iov, size_t bytes)
 		commands = bytes;
 	s->out_sent += commands;
 	if (s->out_sent == s->out.len && s->out.len > 0) {
+		smtp_trace_commands(s);
 		str_clear(&s->out);
 		s->out_sent = 0;
 	}

@@ -194,6 +194,7 @@ static void net_take_ack(struct mail *mail)
 	struct session *s = session_check(container_of(mail, struct session, ack_mail));
 
 	assert(s->state == SMTP_CLOSED && !s->jobs);
+	smtp_trace_free(&s->trace);
 	list_remove(s->net, s);
 	loop_post(s->owner_loop, &s->gone_mail);
 }
@@ -357,6 +358,11 @@ void session_net_reload(struct session_net *net)
 {
 	if (!atomic_exchange(&net->reload_posted, true))
 		loop_post(net->loop, &net->reload_mail);
+}
+
+void session_net_set_trace(struct session_net *net, struct trace *trace)
+{
+	net->trace = trace;
 }
 
 void session_net_read_at_once(struct session_net *net)

@@ -120,19 +120,20 @@ bool smtp_auth_respond(struct session *s, struct str *out)
 	return true;
 }
 
-/* Whether the other side repeats what must not be told. */
-static bool repeats_secret(const struct session *s)
+bool smtp_auth_repeats(const struct session *s, const char *text)
 {
 	const char *pass = s->o->outbound_smtp_auth_pass;
 	struct str encoded, initial;
 	bool found;
 
+	if (s->o->outbound_smtp_auth_type == AUTH_NONE || !s->o->outbound_smtp_auth_user || !pass || !*pass)
+		return false;
+
 	str_init(&encoded);
 	str_init(&initial);
 	add_base64(&encoded, pass, strlen(pass));
 	add_initial(&initial, s->o);
-	found = strstr(s->reply.text, pass) || strstr(s->reply.text, encoded.data) ||
-	        strstr(s->reply.text, initial.data);
+	found = strstr(text, pass) || strstr(text, encoded.data) || strstr(text, initial.data);
 	explicit_bzero(encoded.data, encoded.len);
 	explicit_bzero(initial.data, initial.len);
 	str_free(&encoded);
@@ -142,6 +143,6 @@ static bool repeats_secret(const struct session *s)
 
 void smtp_auth_hide(struct session *s, struct outcome *said)
 {
-	if (repeats_secret(s))
+	if (smtp_auth_repeats(s, s->reply.text))
 		snprintf(said->reply, sizeof(said->reply), "AUTH was refused in words that are not shown");
 }

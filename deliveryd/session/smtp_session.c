@@ -93,6 +93,7 @@ void smtp_session_enter(struct session *s, enum smtp_state state)
 	log_debug("session %p %s: %s", (void *)s, s->mx, states[state].name);
 	if (state != SMTP_CLOSED)
 		smtp_io_arm(s);
+	smtp_trace_state(s);
 	states[state].enter(s);
 }
 
@@ -691,6 +692,7 @@ void smtp_session_input(struct session *s, const char *raw, size_t len)
 {
 	size_t used;
 
+	smtp_trace_input(s, raw, len);
 	while (len > 0 && s->state < SMTP_QUIT && s->state != SMTP_FALLBACK) {
 		switch (smtp_reply_feed(&s->reply, raw, len, &used)) {
 		case SMTP_REPLY_MORE:
@@ -756,6 +758,7 @@ void smtp_session_envelope(struct session *s, bool ok)
 
 void smtp_session_body_sent(struct session *s)
 {
+	smtp_trace_body(s);
 	s->t.rcpt = smtp_transaction_recipient(s->t.job, 0);
 	smtp_session_enter(s, SMTP_DOT);
 }

@@ -16,6 +16,7 @@
 #include "session/smtp_commands.h"
 #include "session/smtp_data.h"
 #include "session/smtp_reply.h"
+#include "session/smtp_trace.h"
 #include "session/source.h"
 #include "session/stream.h"
 #include "session/tls_memory.h"
@@ -65,6 +66,7 @@ struct session_net {
 	struct loop *loop;
 	struct spool *spool;
 	struct local_addrs *local;
+	struct trace *trace; /* borrows; may be NULL */
 	char *hostname;
 	struct session_metrics metrics;
 	struct session *sessions; /* all on this loop */
@@ -114,6 +116,7 @@ struct session {
 	struct timer timer;
 	uint64_t deadline_us;
 	struct smtp_reply reply;
+	struct smtp_trace *trace; /* owns; NULL = nobody has looked yet */
 	size_t rest;    /* bytes read that lie behind the reply being handled */
 	struct str out; /* commands to send */
 	size_t out_sent;
@@ -209,6 +212,8 @@ void smtp_auth_command(struct session *, struct str *); /* entering AUTH */
 bool smtp_auth_respond(struct session *, struct str *);
 /* Takes the text out of what the other side said in AUTH if it repeats a secret. */
 void smtp_auth_hide(struct session *, struct outcome *said);
+/* Whether a line of the other side has the password in it, plain or encoded; there need be none. */
+bool smtp_auth_repeats(const struct session *, const char *text);
 
 /* --- smtp_envelope.c: RFC 3461's parameters -------------------------------------------------------------- */
 struct smtp_envelope_load;

@@ -113,6 +113,7 @@ static void tls_is_up(struct session *s)
 	s->facts.tls_sni = sni_of(s);
 	s->facts.tls_resumed = s->tls_facts.resumed;
 	s->tls = true;
+	smtp_trace_tls(s);
 	s->offer = (struct smtp_offer){0}; /* what was offered in clear text counts no more */
 	smtp_session_enter(s, s->method == DELIVERY_LMTP ? SMTP_LHLO : SMTP_EHLO);
 }

@@ -338,9 +338,70 @@ def raw_bytes(tap, h):
     h.check_up("raw bytes")
 
 
+BAD_TRACES = ["?binding=a%20b", "?binding=", "?binding=" + "x" * 65, "?domain=a..b", "?domain=", "?domain=%0a", "?nonsense=1", "?binding=acme&binding=acme", "?binding=acme%00", "?for=1", "/", "/x"]
+
+
+def traces(tap, h):
+    """Those who look at the dialogue: wrong requests, too many, who go, who take nothing while mail flows."""
+    for text in BAD_TRACES:
+        status, said = get(h, "/v1/trace" + text)
+        tap.ok(status in (400, 404) and "error" in json.loads(said), "GET /v1/trace%.30s is refused" % text, status, said[:100])
+    tap.equal(get(h, "/v1/trace", method="POST")[0], 405, "POST of it too")
+    tap.equal(get(h, "/v1/trace", "metrics")[0], 404, "/metrics has none")
+    request = b"GET /v1/trace HTTP/1.1\r\nHost: x\r\n\r\n"
+    many = [connect(h, ("control", "observe")[i % 2]) for i in range(40)]
+    for s in many:
+        s.sendall(request)
+    wait_for("a refusal", lambda: get(h, "/v1/trace?binding=acme")[0] == 503)
+    tap.ok(True, "past so many the next is told to come back")
+    for i, s in enumerate(many):
+        if i % 2:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        s.close()
+
+    def begun():
+        s = connect(h)
+        s.sendall(request)
+        first = b""
+        while b"\r\n\r\n" not in first:
+            more = s.recv(4096)
+            if not more:
+                break
+            first += more
+        if first.startswith(b"HTTP/1.1 200"):
+            return s
+        s.close()
+        return None
+
+    slow = wait_for("room, now that they have gone", begun)
+    names = [h.name("d0.example") for _ in range(60)]
+    with h.client(h.unix) as c:
+        c.say("LHLO x")
+        for name in names:  # each with 100 recipients, so that a slow reader loses lines
+            tap_said = c.mail("news@acme.example", name, *["x%d.%s" % (i, name) for i in range(99)], hello=None)
+            assert tap_said[0] == "2", tap_said
+            c.data(dotted(received(name)), 100)
+    for name in names:
+        h.arrived(name)
+    tap.ok(True, "mail flows past who traces and takes nothing")
+    tap.equal(get(h, "/v1/summary")[0], 200, "and the socket answers")
+    raw = b""
+    slow.settimeout(PATIENCE)
+    while b'"dropped"' not in raw:
+        more = slow.recv(65536)
+        if not more:
+            break
+        raw += more
+    lines = [json.loads(line) for line in raw.splitlines() if line.startswith(b'{"time"') and line.endswith(b"}")]
+    tap.ok(any(r.get("dropped", 0) > 0 for r in lines) and len(lines) > 100, "when it reads it gets the first lines, and how many were dropped", len(lines), raw[-300:])
+    slow.shutdown(socket.SHUT_WR)
+    slow.close()
+    h.check_up("traces")
+
+
 def body(tap, h):
     began = time.monotonic()
-    for group in (answers, changes, garbage, manners):
+    for group in (answers, changes, garbage, manners, traces):
         group(tap, h)
         if os.environ.get("TIMES"):
             print("# %s: %.1f s" % (group.__name__, time.monotonic() - began))

@@ -113,6 +113,49 @@ def connections(tap, rig):
     rig.stop("mx")  # else stopping would wait for its reply
 
 
+def trace(tap, rig):
+    rig.bindpost("resume", "acme")
+    wait_for("the mail of before", lambda: rig.bindpost_json("messages", "--binding", "acme")["items"] == [])
+    wait_for("its sessions' end", lambda: rig.bindpost_json("connections", "--binding", "acme")["items"] == [])
+    tracers = {}
+    for name, args in (("json", ("--json", "trace", "--binding", "acme")), ("text", ("trace", "--domain", "D1.example")),
+                       ("other", ("--json", "trace", "--binding", "bravo")), ("short", ("trace", "--for", "1s"))):
+        out = open(rig.path("trace-" + name), "w+b")
+        tracers[name] = (subprocess.Popen([rig.program("bindpost"), "-c", rig.config, *args], stdout=out, stderr=subprocess.STDOUT), out)
+
+    def said(name):
+        with open(rig.path("trace-" + name), "rb") as f:
+            return f.read()
+
+    for name in tracers:
+        wait_for(name + " to begin", lambda: b"tracing" in said(name))
+    hand_over(rig, "traced@d1.example", b"Subject: secret subject\r\n\r\nbody of it\r\n")
+    wait_for("the dialogue's end", lambda: b'"closed"' in said("json") and b"closed" in said("text"))
+    rows = [json.loads(line) for line in said("json").splitlines()]
+    talk = ["%s %s" % (r["direction"], r["text"].split(" ")[0].split("-")[0]) for r in rows]
+    want = ["* tracing", "* connecting", "* connected", "< 220", "> EHLO", "> MAIL", "> RCPT", "> DATA", "< 354", "> (message", "< 250", "> QUIT", "< 221", "* closed"]
+    tap.ok([t for t in talk if t in want] and all(t in talk for t in want), "trace shows the dialogue", talk)
+    keys = {"time", "session", "ms", "binding", "next_hop", "domain", "mx", "peer", "source", "direction", "text"}
+    tap.equal([r for r in rows[1:] if set(r) | {"domain"} != keys or r["binding"] != "acme" or r.get("domain", "d1.example") != r["next_hop"] or r["source"] != rig.ip(101)],
+              [], "each line says whose it is")
+    tap.equal([r["ms"] for r in rows[1:]], sorted(r["ms"] for r in rows[1:]), "and how many ms after its session began")
+    tap.ok(b"secret subject" not in said("json") and b"body of it" not in said("json"), "nothing of the message but its size")
+    tap.ok(b"> RCPT TO:<traced@d1.example>\n" in said("text") and b" acme mx1.example " in said("text"), "by domain, for people", said("text"))
+    tap.equal(len(said("other").splitlines()), 1, "nothing of it for who looks at another binding")
+    tap.equal(tracers["short"][0].wait(60), 0, "--for ends it: exit 0")
+    rig.stop("deliveryd")
+    tap.equal([tracers[n][0].wait(60) for n in ("json", "other")], [3, 3], "when deliveryd stops: 3")
+    tap.ok(b"ended early" in said("other"), "and why")
+    tracers["text"][0].wait(60)
+    for args, code in ((("--for", "x"), 2), (("now",), 2), ((), 3)):
+        tap.equal(rig.bindpost("trace", *args, check=False).returncode, code, "trace %s without a daemon: exit %d" % (" ".join(args), code))
+    rig.start_deliveryd()
+    for args in (("--binding", "a b"), ("--domain", "a..b")):
+        tap.equal(rig.bindpost("trace", *args, check=False).returncode, 2, "trace %s: exit 2" % " ".join(args))
+    for _, out in tracers.values():
+        out.close()
+
+
 def config_eval(tap, rig):
     both = [rig.bindpost_json("config", "eval", "retry_interval", *more) for more in ((), ("--binding", "acme"), ("--binding", "acme", "--domain", "d0.example"))]
     tap.equal([r["value"] for r in both], ["2s", "2s", "7s"], "config eval: a domain within a binding goes before")
@@ -125,6 +168,7 @@ def config_eval(tap, rig):
 def body(tap, rig):
     standard_domains(rig, 2)
     policy = standard_policy(rig)
+    policy["global"]["idle_timeout"] = "1s"
     policy["bindings"]["acme"]["domains"] = {"d0.example": {"retry_interval": "7s"}}
     rig.write_config(policy, handoff={"relay_hosts": [rig.net + ".0/24", "127.0.0.0/8"]})
     rig.start_dns()
@@ -132,6 +176,7 @@ def body(tap, rig):
     rig.start_deliveryd()
     ids = message_bytes(tap, rig)
     message_errors(tap, rig, ids)
+    trace(tap, rig)
     connections(tap, rig)
     config_eval(tap, rig)
     tap.equal(rig.stop("deliveryd"), 0, "SIGTERM ends it")
