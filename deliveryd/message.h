@@ -28,8 +28,9 @@ enum message_flags {
 	MESSAGE_UTF8_HEADER = 1 << 6, /* MAIL said SMTPUTF8, and the header has bytes over 127 */
 	/* what RFC 3461 brought, so that only mail with something unusual has its envelope read back */
 	MESSAGE_ORCPT = 1 << 8, /* each recipient came with its own address as ORCPT, and nothing else came */
-	MESSAGE_DSN_KEPT = 1 << 9,        /* something else: it is in the spool */
-	MESSAGE_NOTIFY_SUCCESS = 1 << 10, /* some NOTIFY has SUCCESS */
+	MESSAGE_DSN_KEPT = 1 << 9,           /* something else: it is in the spool */
+	MESSAGE_CLIENT_NAME_LATER = 1 << 11, /* the client's name could not be looked up for now */
+	MESSAGE_NOTIFY_SUCCESS = 1 << 10,    /* some NOTIFY has SUCCESS */
 };
 
 /* RFC 3461 4.1, 4.3; the spool keeps these numbers */

@@ -37,6 +37,8 @@ const struct process_options *conf_process(const struct conf *);
 const struct global_options *conf_global(const struct conf *); /* what stands in "global" only */
 /* hostname and every ehlo_hostname, whatever it is set for (some may stand twice): an MX host of such a name is we. */
 size_t conf_own_names(const struct conf *, const char *const **names);
+/* Whether `xclient` is anything but no anywhere. */
+bool conf_uses_xclient(const struct conf *);
 /* The policy files' "rules", in order, each with where it stands ("policy.json: rules[3]"). */
 size_t conf_n_rules(const struct conf *);
 const json_t *conf_rule(const struct conf *, size_t i, const char **where);

@@ -90,6 +90,8 @@ void conf_check(struct loader *);
 void fill_process_options(struct conf *);
 void fill_global_options(struct conf *);
 void fill_own_names(struct conf *); /* own_names.c */
+void conf_each_scope(
+        const struct conf *, void (*fn)(void *ctx, const struct scope *), void *ctx); /* each_scope.c */
 
 /* An error, with the nearest of `known` (a list of n) as a guess. */
 void unknown_key(struct loader *, const struct place *, const char *key, const char *const *known, size_t n);

@@ -31,16 +31,7 @@ static void collect(const struct conf *c, struct collector *into)
 {
 	if (c->process.hostname)
 		collect_text(into, c->process.hostname);
-	collect_scope(into, &c->global);
-	names_each(c->domains, collect_scope, into);
-	for (size_t i = 0; i < c->n_groups; i++) {
-		collect_scope(into, &c->groups[i]->scope);
-		names_each(c->groups[i]->domains, collect_scope, into);
-	}
-	for (size_t i = 0; i < c->n_bindings; i++) {
-		collect_scope(into, &c->bindings[i]->scope);
-		names_each(c->bindings[i]->domains, collect_scope, into);
-	}
+	conf_each_scope(c, collect_scope, into);
 }
 
 void fill_own_names(struct conf *c)

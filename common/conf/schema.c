@@ -78,8 +78,7 @@ static json_t *type_schema(const struct option_row *row)
 	case TYPE_ENUM:
 		return words_of(row->tag);
 	case TYPE_EHLO:
-		return json_pack("{s:s, s:i, s:{s:s}}", "type", "string", "minLength", 1, "not", "const",
-		        "__message__");
+		return json_pack("{s:s, s:i}", "type", "string", "minLength", 1);
 	case TYPE_HOSTNAME:
 	case TYPE_PRIORITY:
 	case TYPE_WORD:

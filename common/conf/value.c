@@ -190,19 +190,18 @@ static bool read_domain_name(
 
 static bool read_ehlo(struct value_reader *r, const struct place *p, const json_t *j, union value *out)
 {
+	static const char *const words[] = {"__hostname__", "__message__"};
 	const char *s = json_string_value(j);
 
-	if (s && strcmp(s, "__hostname__") == 0) {
-		out->s = "__hostname__";
-		return true;
+	for (unsigned i = 0; s && i < array_len(words); i++) {
+		if (strcmp(s, words[i]) == 0) {
+			out->s = words[i];
+			return true;
+		}
 	}
-	if (s && strcmp(s, "__message__") == 0)
-		return place_error(r->errors, p,
-		        "\"__message__\" (the domain of each message's sender) is not supported; write a "
-		        "host name or "
-		        "\"__hostname__\"");
-	return read_domain_name(
-	        r, p, j, "a host name, an address literal as in \"[192.0.2.1]\", or \"__hostname__\"", out);
+	return read_domain_name(r, p, j,
+	        "a host name, an address literal as in \"[192.0.2.1]\", \"__hostname__\" or \"__message__\"",
+	        out);
 }
 
 static bool port_parse(const char *s, unsigned *port)

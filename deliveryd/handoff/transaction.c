@@ -165,6 +165,7 @@ static void set_client(struct transaction *t, const struct transaction_client *c
 		trace->client = &x->client;
 		trace->local = false;
 		m->client_proto = x->proto[0] ? pool_strdup(m->pool, x->proto) : NULL;
+		m->flags |= x->name_later ? MESSAGE_CLIENT_NAME_LATER : 0;
 	} else {
 		trace->client = client->addr;
 		m->client_proto = client->protocol;
@@ -174,6 +175,8 @@ static void set_client(struct transaction *t, const struct transaction_client *c
 	if (trace->helo && trace->helo[0])
 		m->client_helo = pool_strdup(m->pool, trace->helo);
 	m->client_addr = *trace->client;
+	if (x->given)
+		m->client_addr.port = x->port;
 }
 
 static void write_trace(struct transaction *t, const struct transaction_client *client)

@@ -9,7 +9,8 @@ static const char *const attribute_names[N_ATTRIBUTES] = {
 
 void xforward_clear(struct xforward *x)
 {
-	x->given = x->local = false;
+	x->given = x->local = x->name_later = false;
+	x->port = 0;
 	x->client = (struct addr){0};
 	x->name[0] = x->helo[0] = x->proto[0] = '\0';
 }
@@ -53,7 +54,7 @@ static bool is_unavailable(const char *value)
 	return ascii_ieq(value, "[UNAVAILABLE]") || ascii_ieq(value, "[TEMPUNAVAIL]");
 }
 
-static bool check_port(const char *value)
+static bool set_port(const char *value, uint16_t *to)
 {
 	unsigned port = 0;
 
@@ -61,6 +62,7 @@ static bool check_port(const char *value)
 		if (*p < '0' || *p > '9' || (port = port * 10 + (unsigned)(*p - '0')) > 65535)
 			return false;
 	}
+	*to = (uint16_t)port;
 	return port > 0;
 }
 
@@ -90,6 +92,7 @@ static bool apply(struct xforward *x, enum attribute attribute, const char *valu
 	switch (attribute) {
 	case NAME:
 		set_text(x->name, known ? value : "");
+		x->name_later = ascii_ieq(value, "[TEMPUNAVAIL]");
 		return true;
 	case HELO:
 		set_text(x->helo, known ? value : "");
@@ -106,7 +109,8 @@ static bool apply(struct xforward *x, enum attribute attribute, const char *valu
 	case SOURCE:
 		return !known || check_source(value);
 	case PORT:
-		return !known || check_port(value);
+		x->port = 0;
+		return !known || set_port(value, &x->port);
 	default: /* IDENT: the MTA's own queue id; its log has it */
 		return true;
 	}

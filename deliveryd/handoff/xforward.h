@@ -19,6 +19,8 @@
 struct xforward {
 	bool given;         /* an XFORWARD came since the last transaction */
 	bool local;         /* submitted on the MTA's own machine */
+	bool name_later;    /* NAME=[TEMPUNAVAIL] */
+	uint16_t port;      /* 0 = unknown */
 	struct addr client; /* AF_UNSPEC = unknown */
 	/* "" = unknown; printable ASCII without blanks and what is special in header fields */
 	char name[XFORWARD_VALUE_MAX + 1], helo[XFORWARD_VALUE_MAX + 1], proto[65];

@@ -396,6 +396,8 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	enum delivery_method method = method_for(hq, to);
 	struct next_hop hop;
 	next_hop_of(hq, &hop);
+	struct demand demand;
+	demand_parse(q, hq->key.demand, &demand);
 	struct session_open open = {
 	        .peer = to->addr,
 	        .mx = c->mx,
@@ -406,10 +408,13 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	        .binding = binding_name(q, b),
 	        .profile = hq->profile,
 	        .method = &method,
+	        .ehlo = demand.ehlo,
+	        .xclient = demand.xclient,
 	        .owner_loop = q->loop,
 	        .owner = &owner,
 	        .ctx = c,
 	};
 	c->session = session_open(q->nets[q->next_net++ % q->n_nets], &open);
+	demand_free(&demand);
 	return c;
 }

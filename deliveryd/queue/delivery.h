@@ -47,6 +47,7 @@ struct delivery {
 	uint32_t group;        /* interned; "" unless the target is a group */
 	uint32_t binding;      /* number of the binding (or of the group's waiting place) */
 	uint32_t sticky;
+	uint32_t client;      /* interned: what XCLIENT is to say; 0 = not kept */
 	uint32_t last;        /* interned: the last reply, "451 4.7.1 later"; 0 = none, or only on disk */
 	uint32_t last_s;      /* wall clock, s: when; 0 = unknown */
 	uint16_t attempts;    /* rounds that failed */

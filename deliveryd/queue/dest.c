@@ -48,6 +48,7 @@ static void resolve_notify(struct queue *q, struct dest *d)
 	o.eight_bit = EIGHT_BIT_SEND;
 	if (on_this_machine(via))
 		o.tls = TLS_NO;
+	o.xclient = XCLIENT_NO;
 	o.outbound_smtp_auth_type = AUTH_NONE;
 	o.outbound_smtp_auth_user = o.outbound_smtp_auth_pass = NULL;
 	d->key.hop_type = NEXT_HOP_GATEWAY;

@@ -23,10 +23,16 @@ static uint64_t key_hash(const struct hop_key *k)
 	uint64_t h = (((uint64_t)k->binding << 32) | k->hop) * UINT64_C(0x9e3779b97f4a7c15);
 	h ^= (uintptr_t)k->profile + ((uint64_t)k->port << 17) + ((uint64_t)k->hop_type << 1) + k->suspended +
 	     ((uint64_t)k->scopes << 33);
+	h ^= (uint64_t)k->demand * UINT64_C(0xc2b2ae3d27d4eb4f);
 	return (h * UINT64_C(0xff51afd7ed558ccd)) >> 20;
 }
 
 bool hop_key_equal(const struct hop_key *a, const struct hop_key *b)
+{
+	return hop_key_same_place(a, b) && a->demand == b->demand;
+}
+
+bool hop_key_same_place(const struct hop_key *a, const struct hop_key *b)
 {
 	return a->binding == b->binding && a->hop == b->hop && a->port == b->port &&
 	       a->hop_type == b->hop_type && a->suspended == b->suspended && a->scopes == b->scopes &&
@@ -76,6 +82,7 @@ struct hop_queue *hop_queue_get(
 	hq->profile = profile ? profile_ref(profile) : NULL;
 	intern_ref(q->names, key->hop);
 	intern_ref(q->names, key->scopes);
+	intern_ref(q->names, key->demand);
 	hq->hold = hold;
 	link_init(&hq->of_binding);
 	link_init(&hq->work);
@@ -303,6 +310,7 @@ static void hop_queue_free(struct hop_queue *hq)
 	numbered_remove(&q->hop_queues, hq->number);
 	intern_drop(q->names, hq->key.hop);
 	intern_drop(q->names, hq->key.scopes);
+	intern_drop(q->names, hq->key.demand);
 	profile_unref(&hq->profile);
 	q->n_hop_queues--;
 	free(hq);

@@ -72,7 +72,7 @@ static void come_home(struct queue *q, uint32_t no)
 	if (d->state != DELIVERY_OUT && d->state != DELIVERY_BOUNCING && !other_member)
 		return;
 	if (!move_pending(q, no) && !alias_means(q, d) &&
-	        hop_key_equal(&dest_get(q, binding_at(q, d->binding), d->domain)->key, &d->hq->key))
+	        hop_key_same_place(&dest_get(q, binding_at(q, d->binding), d->domain)->key, &d->hq->key))
 		return;
 	struct hop_queue *to = queue_for(q, d);
 	delivery_leave(q, no);
@@ -124,6 +124,7 @@ void delivery_drop(struct queue *q, uint32_t no)
 	intern_drop(q->names, d->domain);
 	intern_drop(q->names, d->rule);
 	intern_drop(q->names, d->group);
+	intern_drop(q->names, d->client);
 	intern_drop(q->replies, d->last);
 	delivery_give(q->slab, no);
 }
@@ -380,7 +381,11 @@ static struct hop_queue *queue_for(struct queue *q, struct delivery *d)
 		hold = HOLD_REMOVED;
 	else if (dest->key.suspended)
 		hold = HOLD_SUSPENDED;
-	return hop_queue_get(q, &dest->key, dest->profile, hold);
+	struct hop_key key = dest->key;
+	key.demand = demand_get(q, d, dest->profile);
+	struct hop_queue *hq = hop_queue_get(q, &key, dest->profile, hold);
+	intern_drop(q->names, key.demand);
+	return hq;
 }
 
 void place_target(struct queue *q, struct delivery *d, const char *target)

@@ -226,6 +226,7 @@ static uint32_t delivery_new(
 	d->has_sticky = spec->has_sticky;
 	d->domain = intern_get(q->names, spec->domain);
 	d->rule = intern_get(q->names, spec->rule);
+	d->client = demand_client(q, m);
 	place_target(q, d, spec->target);
 	delivery_index_add(q->slab, no);
 	return no;
@@ -336,6 +337,7 @@ static void adopt(struct queue *q, struct policy *policy)
 {
 	q->policy = policy;
 	q->conf = policy_conf(q->policy);
+	q->xclient_used = conf_uses_xclient(q->conf);
 	q->global = conf_global(q->conf);
 	q->generation++;
 	bindings_adopt(q);

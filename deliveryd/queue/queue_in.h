@@ -4,6 +4,7 @@
  * Who does what:
  *   queue.c       the module's life; the turn: due deliveries, work, results
  *   binding.c     bindings by name, beyond snapshots; their totals and source addresses
+ *   demand.c      what a single message asks of its connection
  *   dest.c        what holds for (binding, recipient domain): resolved options, next hop
  *   place.c       puts a delivery into the queue it belongs to (and its group's member)
  *   hop_queue.c   queues (binding x next hop x profile): lists, counts, life
@@ -113,6 +114,7 @@ struct hop_key {
 	bool suspended;
 	uint32_t scopes; /* interned: the combined limits its sessions count in; 0 = none (scopes.c) */
 	const struct profile *profile; /* NULL when nothing can be sent */
+	uint32_t demand;               /* interned: of single messages (demand.c); 0 = none */
 };
 
 /* Deliveries with the same key. Kept small: there may be as many as destinations. */
@@ -256,6 +258,7 @@ struct queue {
 	unsigned n_kept;
 	const struct global_options *global;
 	uint32_t generation;
+	bool xclient_used; /* somewhere in `conf` */
 
 	struct intern *names, *replies;
 	struct profile_table *profiles;
@@ -366,6 +369,15 @@ void dest_cache_free(struct queue *);
 const struct dest *dest_get(
         struct queue *, struct binding *, uint32_t domain); /* valid until the next call */
 
+/* demand.c */
+struct demand {
+	char *ehlo, *xclient; /* own; NULL = none */
+};
+uint32_t demand_client(struct queue *, const struct message *); /* for delivery->client; a new reference */
+uint32_t demand_get(struct queue *, const struct delivery *, const struct profile *); /* a new reference */
+void demand_parse(const struct queue *, uint32_t id, struct demand *);
+void demand_free(struct demand *);
+
 /* place.c */
 /* Chooses binding (for a group's) and queue by the configuration in force; the delivery is in no queue before. */
 void place_delivery(struct queue *, uint32_t no, enum delivery_state, uint64_t due_us);
@@ -377,6 +389,7 @@ bool place_other_member(struct queue *, struct delivery *, enum retry_source);
 uint32_t place_first(
         struct hop_queue *); /* the queue's first, after moving away what no longer belongs into it */
 bool hop_key_equal(const struct hop_key *, const struct hop_key *);
+bool hop_key_same_place(const struct hop_key *, const struct hop_key *); /* leaving demands aside */
 void delivery_enter(struct queue *, uint32_t no, enum delivery_state, uint64_t due_us /* DEFERRED only */);
 void delivery_put_back(struct queue *, uint32_t no); /* OUT -> READY, first in line */
 void delivery_leave(struct queue *, uint32_t no);    /* out of its queue and its counts */

@@ -93,6 +93,8 @@ struct session_open {
 	const char *binding;                /* copied */
 	struct profile *profile;            /* shared */
 	const enum delivery_method *method; /* in place of the profile's; NULL = that one */
+	const char *ehlo;                   /* in place of the profile's; NULL = that one; copied */
+	const char *xclient;                /* "ADDR=192.0.2.1 HELO=x", values encoded; NULL = none; copied */
 	struct session_job *first;          /* may be NULL; takes */
 	struct loop *owner_loop;
 	const struct session_owner *owner;

@@ -265,6 +265,7 @@ void smtp_io_reconnect(struct session *s)
 	descriptor_close(s, !s->peer_closed);
 	s->peer_closed = false;
 	s->offer = (struct smtp_offer){0};
+	s->authenticated = false;
 	smtp_reply_init(&s->reply, NULL, NULL);
 	smtp_session_enter(s, SMTP_CONNECT);
 	smtp_io_connect(s);

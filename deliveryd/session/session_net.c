@@ -9,7 +9,6 @@
 #include <assert.h>
 #include <string.h>
 #include "base/mem.h"
-#include "base/names.h"
 #include "queue/profile.h"
 #include "session/smtp_session.h"
 
@@ -29,6 +28,7 @@ static void owner_free(struct session *s)
 	mem_free(&s->ehlo);
 	mem_free(&s->binding);
 	mem_free(&s->unix_path);
+	mem_free(&s->xclient);
 	s->magic = 0;
 	mem_free(&s);
 }
@@ -201,20 +201,12 @@ static void net_take_ack(struct mail *mail)
 
 /* --- session.h --------------------------------------------------------------------------------------- */
 
-/* The name said in EHLO: "__message__" is the domain of the envelope sender of the session's first message.
- */
+/* "__message__" stands for itself only where a message has no name to give. */
 static char *ehlo_name(const struct session_net *net, const struct session_open *open)
 {
-	const char *name = open->profile->o.ehlo_hostname;
-	char domain[DOMAIN_MAX + 64];
-	struct mailaddr split;
+	const char *name = open->ehlo ? open->ehlo : open->profile->o.ehlo_hostname;
 
-	if (name && strcmp(name, "__message__") == 0 && open->first &&
-	        mailaddr_split(open->first->sender, strlen(open->first->sender), &split) &&
-	        split.domain_len > 0 && domain_normalize(split.domain, split.domain_len, domain, NULL))
-		return mem_strdup(domain);
-	if (!name || strcmp(name, "__hostname__") == 0 || strcmp(name, "__message__") == 0 ||
-	        !smtp_ehlo_name_ok(name))
+	if (!name || strncmp(name, "__", 2) == 0 || !smtp_ehlo_name_ok(name))
 		return mem_strdup(net->hostname);
 	return mem_strdup(name);
 }
@@ -270,6 +262,7 @@ struct session *session_open(struct session_net *net, const struct session_open 
 	s->binding = mem_strdup(open->binding ? open->binding : "default");
 	s->unix_path = open->unix_path ? mem_strdup(open->unix_path) : NULL;
 	s->ehlo = ehlo_name(net, open);
+	s->xclient = open->xclient ? mem_strdup(open->xclient) : NULL;
 	s->where = (struct source_connect){.binding = s->binding,
 	        .source = open->source,
 	        .any_source = open->any_source || (report && open->source.family == AF_UNSPEC),

@@ -16,6 +16,7 @@ static const struct {
         {"SMTPUTF8", SMTP_EXT_SMTPUTF8},
         {"STARTTLS", SMTP_EXT_STARTTLS},
         {"DSN", SMTP_EXT_DSN},
+        {"XCLIENT", SMTP_EXT_XCLIENT},
 };
 
 /* RFC 1870 6.1: SIZE [SP 1*20DIGIT]. What is no number counts as none, past 2^64 too. */
@@ -62,6 +63,33 @@ static unsigned parse_auth(const char *p, const char *end)
 	return found;
 }
 
+unsigned smtp_xclient_attribute(const char *name, size_t len)
+{
+	static const char *const names[] = {"NAME", "ADDR", "PORT", "PROTO", "HELO"};
+
+	for (size_t i = 0; i < array_len(names); i++)
+		if (ascii_ieq_mem(name, len, names[i], strlen(names[i])))
+			return 1u << i;
+	return 0;
+}
+
+static unsigned parse_xclient(const char *p, const char *end)
+{
+	unsigned found = 0;
+
+	while (p < end) {
+		const char *word;
+
+		while (p < end && (*p == ' ' || *p == '\t'))
+			p++;
+		word = p;
+		while (p < end && *p != ' ' && *p != '\t')
+			p++;
+		found |= smtp_xclient_attribute(word, (size_t)(p - word));
+	}
+	return found;
+}
+
 void smtp_offer_line(struct smtp_offer *offer, const char *raw, size_t len)
 {
 	size_t word = 0, i;
@@ -77,6 +105,8 @@ void smtp_offer_line(struct smtp_offer *offer, const char *raw, size_t len)
 		if (!ascii_ieq_mem(raw, word, known[i].keyword, strlen(known[i].keyword)))
 			continue;
 		offer->extensions |= known[i].extension;
+		if (known[i].extension == SMTP_EXT_XCLIENT)
+			offer->xclient = parse_xclient(raw + word, raw + len);
 		if (known[i].extension == SMTP_EXT_SIZE)
 			offer->max_size = parse_size(raw + word, raw + len);
 	}

@@ -26,11 +26,15 @@ enum smtp_extension {
 	SMTP_EXT_AUTH_LOGIN = 1 << 6,
 	SMTP_EXT_AUTH_XOAUTH2 = 1 << 7,
 	SMTP_EXT_DSN = 1 << 8,
+	SMTP_EXT_XCLIENT = 1 << 9,
 };
 struct smtp_offer {
 	unsigned extensions; /* enum smtp_extension */
 	uint64_t max_size;   /* of SIZE; 0 = none named */
+	unsigned xclient;    /* attributes announced: smtp_xclient_attribute() */
 };
+/* The bit of an attribute of XCLIENT in `xclient`; 0 = no such. */
+unsigned smtp_xclient_attribute(const char *name, size_t len);
 /* One line of the reply to EHLO, behind the digits. */
 void smtp_offer_line(struct smtp_offer *, const char *raw, size_t len);
 

@@ -19,6 +19,7 @@ static void enter_lhlo(struct session *);
 static void enter_starttls(struct session *);
 static void enter_handshake(struct session *);
 static void enter_auth(struct session *);
+static void enter_xclient(struct session *);
 static void enter_idle(struct session *);
 static void enter_envelope(struct session *);
 static void enter_mail(struct session *);
@@ -36,6 +37,7 @@ static void reply_helo(struct session *);
 static void reply_lhlo(struct session *);
 static void reply_starttls(struct session *);
 static void reply_auth(struct session *);
+static void reply_xclient(struct session *);
 static void reply_idle(struct session *);
 static void reply_mail(struct session *);
 static void reply_rcpt(struct session *);
@@ -255,6 +257,7 @@ static void ehlo_line(void *ctx, unsigned number, const char *text, size_t len)
 
 static void hello(struct session *s, const char *verb)
 {
+	s->offer = (struct smtp_offer){0}; /* what was offered before counts no more */
 	smtp_reply_init(&s->reply, s->state == SMTP_HELO ? NULL : ehlo_line, s);
 	if (may_send(s))
 		smtp_command_hello(&s->out, verb, s->ehlo);
@@ -295,6 +298,12 @@ static void enter_auth(struct session *s)
 {
 	if (may_send(s))
 		smtp_auth_command(s, &s->out);
+}
+
+static void enter_xclient(struct session *s)
+{
+	if (may_send(s))
+		smtp_xclient_command(s, &s->out);
 }
 
 static void enter_idle(struct session *s)
@@ -398,15 +407,31 @@ static void ready(struct session *s)
 	smtp_session_next(s);
 }
 
+/* All that may stand between EHLO and AUTH has been done. */
+static void introduce(struct session *s)
+{
+	switch (smtp_xclient_choose(s)) {
+	case SMTP_XCLIENT_DONE:
+		ready(s);
+		break;
+	case SMTP_XCLIENT_SAY:
+		smtp_session_enter(s, SMTP_XCLIENT);
+		break;
+	case SMTP_XCLIENT_FAILED:
+		break;
+	}
+}
+
 /* EHLO or LHLO was accepted: in clear text, or under TLS, or TLS first. */
 static void greeted(struct session *s)
 {
-	switch (smtp_tls_choose(s)) {
+	/* after XCLIENT the server has begun anew, but we have not */
+	switch (s->xclient_said > 0 ? SMTP_TLS_CLEAR : smtp_tls_choose(s)) {
 	case SMTP_TLS_CLEAR:
-		if (smtp_auth_wanted(s))
+		if (!s->authenticated && smtp_auth_wanted(s))
 			smtp_session_enter(s, SMTP_AUTH);
 		else if (s->state < SMTP_QUIT)
-			ready(s);
+			introduce(s);
 		break;
 	case SMTP_TLS_START:
 		smtp_session_enter(s, SMTP_STARTTLS);
@@ -429,7 +454,7 @@ static void reply_starttls(struct session *s)
 	} else if (first_digit(s) == 3) {
 		wrong_code(s);
 	} else if (smtp_tls_may_do_without(s)) {
-		ready(s);
+		introduce(s);
 	} else {
 		str_init(&said);
 		str_printf(&said, "STARTTLS was refused: %u %s", s->reply.code, s->reply.text);
@@ -443,7 +468,8 @@ static void reply_auth(struct session *s)
 	if (s->quitting) { /* in the middle of it nothing but its end makes sense */
 		smtp_session_enter(s, SMTP_CLOSED);
 	} else if (first_digit(s) == 2) {
-		ready(s);
+		s->authenticated = true;
+		introduce(s);
 	} else if (s->reply.code == 334) {
 		if (!may_send(s))
 			return;
@@ -458,6 +484,20 @@ static void reply_auth(struct session *s)
 	}
 }
 
+static void reply_xclient(struct session *s)
+{
+	if (s->quitting)
+		smtp_session_next(s);
+	else if (first_digit(s) == 2)
+		smtp_session_enter(s, s->method == DELIVERY_LMTP ? SMTP_LHLO : SMTP_EHLO);
+	else if (first_digit(s) == 3)
+		wrong_code(s);
+	else if (smtp_xclient_may_do_without(s))
+		ready(s);
+	else
+		refused(s, SMTP_END_QUIT);
+}
+
 static void reply_ehlo(struct session *s)
 {
 	if (s->quitting) {
@@ -465,7 +505,6 @@ static void reply_ehlo(struct session *s)
 	} else if (first_digit(s) == 2) {
 		greeted(s);
 	} else if (first_digit(s) == 5) {
-		s->offer = (struct smtp_offer){0};
 		smtp_session_enter(s, SMTP_HELO);
 	} else if (first_digit(s) == 3) {
 		wrong_code(s);
@@ -784,6 +823,7 @@ void smtp_session_quit(struct session *s)
 	case SMTP_LHLO:
 	case SMTP_STARTTLS:
 	case SMTP_AUTH:
+	case SMTP_XCLIENT:
 		smtp_jobs_return(s, NULL);
 		smtp_io_arm(s);
 		return;

@@ -91,7 +91,7 @@ struct session {
 	const struct session_owner *owner;
 	void *ctx;
 	struct source_connect where; /* strings owned here */
-	char *mx, *next_hop, *ehlo, *binding, *unix_path;
+	char *mx, *next_hop, *ehlo, *binding, *unix_path, *xclient;
 	struct profile *profile; /* shares */
 	const struct conn_options *o;
 	enum delivery_method method;
@@ -131,6 +131,9 @@ struct session {
 	struct tls_facts tls_facts;
 	struct smtp_offer offer;
 	unsigned auth_step; /* 334s answered */
+	bool authenticated;
+	size_t xclient_at;             /* how much of `xclient` has been said, */
+	unsigned xclient_said;         /* in so many commands */
 	struct mail *jobs, **jobs_end; /* jobs given, not begun, by their mails */
 	struct smtp_transaction t;
 	uint32_t completed;         /* transactions that ran to their end, whatever the replies */
@@ -214,6 +217,17 @@ bool smtp_auth_respond(struct session *, struct str *);
 void smtp_auth_hide(struct session *, struct outcome *said);
 /* Whether a line of the other side has the password in it, plain or encoded; there need be none. */
 bool smtp_auth_repeats(const struct session *, const char *text);
+
+/* --- smtp_xclient.c: XCLIENT --------------------------------------------------------------------------- */
+enum smtp_xclient_choice {
+	SMTP_XCLIENT_DONE,
+	SMTP_XCLIENT_SAY,
+	SMTP_XCLIENT_FAILED /* the session has ended */
+};
+/* After each reply to EHLO. */
+enum smtp_xclient_choice smtp_xclient_choose(struct session *);
+void smtp_xclient_command(struct session *, struct str *); /* entering XCLIENT */
+bool smtp_xclient_may_do_without(const struct session *);  /* it was refused */
 
 /* --- smtp_envelope.c: RFC 3461's parameters -------------------------------------------------------------- */
 struct smtp_envelope_load;

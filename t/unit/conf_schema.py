@@ -69,7 +69,7 @@ for document in ({"binding": {}}, {"bindings": {"a:b": {}}}, {"bindings": {"a": 
                  {"bindings": {"a": {"bind_address": []}}}, {"global": {"max_outbound_connections": 100001}},
                  {"domains": {"example.com": {"bind_address": "192.0.2.1"}}},
                  {"hosts": {"mx.example.com": {"retry_interval": 60}}},
-                 {"global": {"ehlo_hostname": "__message__"}}, {"global": {"delivery_method": "LMTP"}},
+                 {"global": {"ehlo_hostname": ""}}, {"global": {"delivery_method": "LMTP"}},
                  {"rules": [{"when": "x"}]}, {"rules": [{"when": "x", "bind": "a:b"}]}, {"rules": {}}):
     refuses(policy, document)
 
