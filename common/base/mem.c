@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static _Noreturn void mem_out(void)
@@ -32,6 +33,25 @@ void *mem_zalloc(size_t size)
 
 	if (p == NULL)
 		mem_out();
+	return p;
+}
+
+#define HUGE_PAGE ((size_t)2 << 20)
+
+void *mem_table(size_t size)
+{
+	size_t align = size >= HUGE_PAGE ? HUGE_PAGE : MEM_CACHE_LINE;
+	size_t bytes;
+	void *p;
+
+	if (__builtin_add_overflow(size, align - 1, &bytes))
+		mem_out();
+	bytes = bytes / align * align;
+	p = aligned_alloc(align, bytes > 0 ? bytes : align);
+	if (p == NULL)
+		mem_out();
+	if (align == HUGE_PAGE)
+		(void)madvise(p, bytes, MADV_HUGEPAGE); /* a wish: without it only slower */
 	return p;
 }
 

@@ -13,6 +13,12 @@
 
 void *mem_alloc(size_t) __attribute__((malloc, returns_nonnull));
 void *mem_zalloc(size_t) __attribute__((malloc, returns_nonnull));
+/*
+ * For what is built once and then read at random places: begins on a cache line, not zeroed. A big one is asked to lie
+ * in huge pages, without which each look would miss the TLB too.
+ */
+#define MEM_CACHE_LINE ((size_t)64)
+void *mem_table(size_t) __attribute__((malloc, returns_nonnull));
 /* n * size is checked for overflow */
 void *mem_array(void *old, size_t n, size_t size) __attribute__((returns_nonnull));
 char *mem_strdup(const char *) __attribute__((malloc, returns_nonnull));

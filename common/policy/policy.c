@@ -10,7 +10,8 @@ static void compile_rules(struct policy *p, struct errors *errors)
 {
 	struct lit_table *names = lit_table_new();
 	p->n_rules = conf_n_rules(p->conf);
-	p->rules = mem_zalloc((p->n_rules + 1) * sizeof(*p->rules));
+	p->rules = mem_table((p->n_rules + 1) * sizeof(*p->rules));
+	memset(p->rules, 0, (p->n_rules + 1) * sizeof(*p->rules));
 	for (uint32_t i = 0; i < p->n_rules; i++) {
 		const char *where;
 		bool added;
@@ -18,7 +19,7 @@ static void compile_rules(struct policy *p, struct errors *errors)
 		struct rule *r = &p->rules[i];
 		if (!policy_rule_compile(p, json, where, r, errors) || !r->named)
 			continue;
-		uint32_t first = *lit_table_put(names, 0, r->name, strlen(r->name), i, &added);
+		uint32_t first = *lit_table_put(names, r->name, strlen(r->name), i, &added);
 		if (!added)
 			errors_add(errors, ERROR_ERROR, "%s.name: \"%s\" is already the name of %s", where,
 			        r->name, p->rules[first].where);
@@ -35,37 +36,12 @@ static void file_digests(struct policy *p)
 		struct rule *r = &p->rules[i];
 		if (r->n_r == 0)
 			continue;
-		uint32_t *first = lit_table_put(p->digests, 0, r->digest, 8, i, &added);
+		uint32_t *first = lit_table_put(p->digests, r->digest, 8, i, &added);
 		if (!added) {
 			r->same_digest = *first;
 			*first = i;
 		}
 	}
-}
-
-static void file_domains_of(struct policy *p, const struct conf_binding *b, struct errors *errors)
-{
-	for (size_t i = 0; i < b->n_match_domain; i++) {
-		bool added;
-		const char *domain = b->match_domain[i];
-		uint32_t owner = *lit_table_put(p->domains, 0, domain, strlen(domain), b->index, &added);
-		if (added)
-			continue;
-		const struct conf_binding *other = conf_binding(p->conf, owner);
-		errors_add(errors, ERROR_ERROR, "%s.match_domain: \"%s\" is already claimed by %s", b->where,
-		        domain, other == b ? "the same binding" : other->where);
-	}
-	struct claimant *c = &p->claimants[b->index];
-	c->name = b->name;
-	c->anyone = !b->match_from_set;
-	c->authenticated = b->match_from_set && b->match_from_authenticated;
-	p->needs.sender_ip |= b->match_from_set && b->n_match_from > 0;
-	p->needs.auth_user |= c->authenticated;
-	if (c->anyone || b->n_match_from == 0)
-		return;
-	c->nets = addr_set_new();
-	for (size_t i = 0; i < b->n_match_from; i++)
-		addr_set_add(c->nets, &b->match_from[i], 0);
 }
 
 static struct policy *policy_empty(struct conf *conf)
@@ -77,7 +53,7 @@ static struct policy *policy_empty(struct conf *conf)
 	p->headers = lit_table_new();
 	p->domains = lit_table_new();
 	p->targets = lit_table_new();
-	p->claimants = mem_zalloc((conf_n_bindings(conf) + 1) * sizeof(*p->claimants));
+	p->names = pool_new(1024);
 	return p;
 }
 
@@ -86,8 +62,7 @@ struct policy *policy_new(struct conf *conf, struct errors *errors)
 	size_t n_before = errors->n_errors;
 	struct policy *p = policy_empty(conf);
 	compile_rules(p, errors);
-	for (size_t i = 0; i < conf_n_bindings(conf); i++)
-		file_domains_of(p, conf_binding(conf, (uint32_t)i), errors);
+	policy_claimants_build(p, errors);
 	if (errors->n_errors == n_before) {
 		file_digests(p);
 		policy_index_build(p);
@@ -134,9 +109,8 @@ static void policy_free(struct policy *p)
 	for (size_t i = 0; i < p->n_rules; i++)
 		if (p->rules[i].expr != NULL)
 			rule_expr_release(p->rules[i].expr);
-	for (size_t i = 0; i < conf_n_bindings(p->conf); i++)
-		addr_set_free(&p->claimants[i].nets);
-	mem_free(&p->claimants);
+	policy_claimants_free(p);
+	pool_free(&p->names);
 	lit_table_free(&p->targets);
 	mem_free(&p->target_names);
 	policy_index_free(&p->index);

@@ -25,7 +25,7 @@ struct policy *policy_reload(
 struct policy *policy_new(struct conf *takes_ref, struct errors *);
 struct policy *policy_ref(struct policy *);
 void policy_unref(struct policy **);
-struct conf *policy_conf(const struct policy *); /* borrowed */
+struct conf *policy_conf(const struct policy *);                   /* borrowed */
 bool policy_target_known(const struct conf *, const char *target); /* a binding or "group:NAME" */
 
 /* What is known about a message. NULL / false = unknown, which makes a test false. "" is known and empty. */

@@ -52,14 +52,14 @@ static const char *intern(struct policy *p, const char *target)
 	bool added;
 	size_t len = strlen(target);
 	uint32_t at;
-	if (lit_table_get(p->targets, 0, target, len, &at))
+	if (lit_table_get(p->targets, target, len, &at))
 		return p->target_names[at];
-	const char *copy = pool_strdup(p->pool, target);
+	const char *copy = pool_strdup(p->names, target);
 	if ((p->n_targets & (p->n_targets - 1)) == 0)
 		p->target_names =
 		        mem_array(p->target_names, p->n_targets ? p->n_targets * 2 : 1, sizeof(char *));
 	p->target_names[p->n_targets] = copy;
-	lit_table_put(p->targets, 0, copy, len, (uint32_t)p->n_targets++, &added);
+	lit_table_put(p->targets, copy, len, (uint32_t)p->n_targets++, &added);
 	return copy;
 }
 

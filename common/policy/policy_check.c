@@ -78,7 +78,7 @@ static uint32_t find_cover(const struct reach *x, uint32_t rule)
 		return x->all_recipients;
 	for (size_t i = 0; i < own->n; i++) {
 		uint32_t at;
-		if (!lit_table_get(x->by_text, 0, own->texts[i], strlen(own->texts[i]), &at))
+		if (!lit_table_get(x->by_text, own->texts[i], strlen(own->texts[i]), &at))
 			continue;
 		for (; at != NO_RULE; at = x->previous[at])
 			if (has_all(own, &x->operands[at]) &&
@@ -102,7 +102,7 @@ static void file_rule(struct reach *x, uint32_t rule)
 		return;
 	}
 	bool added;
-	uint32_t *last = lit_table_put(x->by_text, 0, own->texts[0], strlen(own->texts[0]), rule, &added);
+	uint32_t *last = lit_table_put(x->by_text, own->texts[0], strlen(own->texts[0]), rule, &added);
 	x->previous[rule] = added ? NO_RULE : *last;
 	*last = rule;
 }

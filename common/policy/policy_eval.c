@@ -95,10 +95,11 @@ static void add_candidates(struct eval *ev, struct candidates *c, const uint32_t
 	c->n += n;
 }
 
-static void look_up(struct eval *ev, struct candidates *c, uint32_t space, const char *value, size_t len)
+static void look_up(struct eval *ev, struct candidates *c, const struct lit_table *table, uint32_t hash,
+        const char *value, size_t len)
 {
 	uint32_t at;
-	if (!lit_table_get(ev->policy->index.table, space, value, len, &at))
+	if (!lit_table_get_hashed(table, hash, value, len, &at))
 		return;
 	if (!(at & POSTING_LIST)) {
 		add_candidates(ev, c, &at, 1);
@@ -127,9 +128,9 @@ static void find_candidates(struct eval *ev, struct candidates *c)
 		if (ref.field == FIELD_HEADER) {
 			for (const struct header_value *v = ev->headers[ref.header_index].first; v != NULL;
 			        v = v->next)
-				look_up(ev, c, s, v->value, v->len);
+				look_up(ev, c, x->spaces[s].table, v->hash, v->value, v->len);
 		} else if (eval_field_text(ev, &ref, &value, &len)) {
-			look_up(ev, c, s, value, len);
+			look_up(ev, c, x->spaces[s].table, lit_table_hash(value, len), value, len);
 		}
 	}
 	if (c->n > 1)
@@ -182,11 +183,11 @@ static bool believed(const struct eval *ev, const struct claimant *c)
 static const char *ask_domains(struct eval *ev)
 {
 	const struct policy *p = ev->policy;
-	uint32_t index;
+	uint32_t at;
 	const struct claimant *c = NULL;
-	if (ev->mailfrom_domain[0] != '\0' &&
-	        lit_table_get(p->domains, 0, ev->mailfrom_domain, strlen(ev->mailfrom_domain), &index))
-		c = &p->claimants[index];
+	if (ev->mailfrom_domain[0] != '\0' && lit_table_get_hashed(p->domains, ev->domain_hash,
+	                                              ev->mailfrom_domain, strlen(ev->mailfrom_domain), &at))
+		c = policy_claimant(p, at);
 	bool ok = c != NULL && believed(ev, c);
 	if (ev->trace != NULL) {
 		ev->trace->domain = pool_strdup(ev->trace->pool, ev->mailfrom_domain);
@@ -196,13 +197,31 @@ static const char *ask_domains(struct eval *ev)
 	return ok ? c->name : NULL;
 }
 
+/*
+ * Slots were announced while the facts were collected; now the records they point to. They arrive while other things
+ * are done: with a hundred thousand entries waiting for them would be a third of a message's time.
+ */
+static void expect_records(const struct eval *ev)
+{
+	const struct policy_index *x = &ev->policy->index;
+	lit_table_expect_record(ev->policy->domains, ev->domain_hash);
+	for (uint32_t s = 0; s < x->n_spaces; s++) {
+		if (x->spaces[s].field != FIELD_HEADER)
+			continue;
+		const struct header_value *v = ev->headers[x->spaces[s].header_index].first;
+		for (; v != NULL; v = v->next)
+			lit_table_expect_record(x->spaces[s].table, v->hash);
+	}
+}
+
 void policy_eval(const struct policy *p, const struct facts *facts, struct rnd *choose, struct decision *d,
         struct policy_trace *trace)
 {
 	struct eval ev;
 	struct pool *work = pool_new(4096);
-	*d = (struct decision){.pool = pool_new(512)};
 	eval_init(&ev, p, facts, work);
+	expect_records(&ev);
+	*d = (struct decision){.pool = pool_new(512)};
 	ev.choose = choose;
 	ev.trace = trace;
 	if (!ask_rules(&ev, d)) {

@@ -36,7 +36,7 @@ static bool find_header(const struct policy *p, const char *raw, size_t len, uin
 		return false;
 	for (size_t i = 0; i < len; i++)
 		name[i] = ascii_lower(raw[i]);
-	return lit_table_get(p->headers, 0, name, len, index);
+	return lit_table_get(p->headers, name, len, index);
 }
 
 bool policy_looks_at_header(const struct policy *p, const char *name, size_t len)
@@ -53,6 +53,11 @@ static void collect_header(struct eval *ev, const struct fact_header *h)
 	struct header_chain *chain = &ev->headers[index];
 	struct header_value *v = pool_alloc(ev->pool, sizeof(*v));
 	unfold(h->value, h->value_len, ev->pool, v);
+	const struct lit_table *filed = ev->policy->index.by_header[index];
+	if (filed != NULL) {
+		v->hash = lit_table_hash(v->value, v->len);
+		lit_table_expect(filed, v->hash);
+	}
 	if (chain->last != NULL)
 		chain->last->next = v;
 	else
@@ -106,6 +111,8 @@ void eval_init(struct eval *ev, const struct policy *policy, const struct facts 
 {
 	*ev = (struct eval){.policy = policy, .facts = facts, .pool = pool};
 	ev->mailfrom = normal_address(ev, facts->mailfrom, &ev->mailfrom_domain);
+	ev->domain_hash = lit_table_hash(ev->mailfrom_domain, strlen(ev->mailfrom_domain));
+	lit_table_expect(policy->domains, ev->domain_hash);
 	struct addr recv;
 	if (facts->recv_ip != NULL && addr_parse(facts->recv_ip, &recv, NULL))
 		set_addr(&recv, &ev->recv_ip, ev->recv_ip_text);
@@ -237,7 +244,7 @@ static bool test_text(struct eval *ev, const struct rule_test *t, const char *va
 	if (t->pattern != NULL)
 		return pattern_match(t->pattern, &ev->scratch, value, len);
 	if (t->set != NULL)
-		return lit_table_get(t->set, 0, value, len, &ignored);
+		return lit_table_get(t->set, value, len, &ignored);
 	for (size_t i = 0; i < t->n_literals; i++)
 		if (same(t->literals[i], value, len))
 			return true;

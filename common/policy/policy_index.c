@@ -83,14 +83,15 @@ static bool collect(struct policy *p, const struct rule_expr *e, struct literals
 	return e->type == EXPR_OR || found;
 }
 
-static uint32_t space_of(struct policy_index *x, enum rule_field field, uint32_t header_index)
+static struct lit_table *table_of(struct policy_index *x, enum rule_field field, uint32_t header_index)
 {
 	for (size_t i = 0; i < x->n_spaces; i++)
 		if (x->spaces[i].field == field && x->spaces[i].header_index == header_index)
-			return (uint32_t)i;
+			return x->spaces[i].table;
 	x->spaces = mem_array(x->spaces, x->n_spaces + 1, sizeof(*x->spaces));
-	x->spaces[x->n_spaces] = (struct index_space){.field = field, .header_index = header_index};
-	return (uint32_t)x->n_spaces++;
+	x->spaces[x->n_spaces] =
+	        (struct index_space){.field = field, .header_index = header_index, .table = lit_table_new()};
+	return x->spaces[x->n_spaces++].table;
 }
 
 static uint32_t new_posting(struct policy_index *x, uint32_t first)
@@ -108,8 +109,8 @@ static uint32_t new_posting(struct policy_index *x, uint32_t first)
 static void file_rule(struct policy_index *x, const struct literal *l, uint32_t rule)
 {
 	bool added;
-	uint32_t space = space_of(x, l->field, l->header_index);
-	uint32_t *at = lit_table_put(x->table, space, l->text, strlen(l->text), rule, &added);
+	struct lit_table *table = table_of(x, l->field, l->header_index);
+	uint32_t *at = lit_table_put(table, l->text, strlen(l->text), rule, &added);
 	if (added || *at == rule)
 		return;
 	if (!(*at & POSTING_LIST))
@@ -146,10 +147,18 @@ static bool collect_rule(struct policy *p, const struct rule *r, struct literals
 	return found;
 }
 
+static void note_headers(struct policy *p)
+{
+	struct policy_index *x = &p->index;
+	x->by_header = mem_zalloc((p->n_headers + 1) * sizeof(struct lit_table *));
+	for (size_t i = 0; i < x->n_spaces; i++)
+		if (x->spaces[i].field == FIELD_HEADER)
+			x->by_header[x->spaces[i].header_index] = x->spaces[i].table;
+}
+
 void policy_index_build(struct policy *p)
 {
 	struct policy_index *x = &p->index;
-	x->table = lit_table_new();
 	x->always = mem_array(NULL, p->n_rules + 1, sizeof(*x->always));
 	for (uint32_t r = 0; r < p->n_rules; r++) {
 		struct literals found = {.n = 0};
@@ -162,14 +171,17 @@ void policy_index_build(struct policy *p)
 		}
 		mem_free(&found.items);
 	}
+	note_headers(p);
 }
 
 void policy_index_free(struct policy_index *x)
 {
-	lit_table_free(&x->table);
+	for (size_t i = 0; i < x->n_spaces; i++)
+		lit_table_free(&x->spaces[i].table);
 	for (size_t i = 0; i < x->n_postings; i++)
 		mem_free(&x->postings[i].rules);
 	mem_free(&x->postings);
 	mem_free(&x->spaces);
+	mem_free(&x->by_header);
 	mem_free(&x->always);
 }

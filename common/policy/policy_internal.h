@@ -28,8 +28,9 @@ struct bind {
 
 struct rule {
 	/* what a message that is found by its literal touches, in one cache line */
-	const char *only_target; /* BIND_TARGETS with one target and no sticky: nothing to choose */
-	const char *name;        /* as given, else the digest */
+	_Alignas(MEM_CACHE_LINE) const
+	        char *only_target; /* BIND_TARGETS with one target and no sticky: nothing to choose */
+	const char *name;          /* as given, else the digest */
 	char digest[9];
 	bool named;
 	bool is_its_literal; /* the condition is the one test it is filed under: finding it is enough */
@@ -51,13 +52,14 @@ struct rule {
 struct index_space {
 	enum rule_field field;
 	uint32_t header_index;
+	struct lit_table *table; /* owns; literal -> the rule, or POSTING_LIST + number of a posting list */
 };
 
 struct policy_index {
-	struct lit_table
-	        *table; /* (space, literal) -> the rule, or POSTING_LIST + number of a posting list */
 	struct index_space *spaces;
 	size_t n_spaces;
+	const struct lit_table *
+	        *by_header; /* owns the array; the header's space; NULL = no rule is filed there */
 	struct posting {
 		uint32_t *rules; /* ascending */
 		uint32_t n, size;
@@ -66,6 +68,16 @@ struct policy_index {
 	uint32_t *always; /* rules no literal stands before, ascending */
 	size_t n_always;
 };
+
+/* A binding as match_domain finds it. */
+struct claimant {
+	struct addr_set *nets; /* owns; match_domain_from's networks, NULL = none */
+	uint32_t binding;
+	bool anyone; /* no match_domain_from */
+	bool authenticated;
+	char name[];
+};
+#define CLAIMANT_UNIT sizeof(void *)
 
 struct policy {
 	_Atomic uint32_t refs;
@@ -78,18 +90,20 @@ struct policy {
 	size_t header_name_max;
 	struct lit_table *digests; /* of rules with R -> rule */
 	struct policy_index index;
-	struct lit_table *domains; /* match_domain -> binding index */
-	struct claimant {
-		const char *name;
-		struct addr_set *nets; /* match_domain_from's networks, NULL = none */
-		bool anyone;           /* no match_domain_from */
-		bool authenticated;
-	} * claimants;             /* by binding index */
+	struct lit_table *domains; /* match_domain -> claimant, in units of CLAIMANT_UNIT */
+	unsigned char *claimants;  /* owns; one behind the other, so that few cache lines hold many */
+	size_t claimants_used;
 	struct lit_table *targets; /* names of targets, one copy each */
 	const char **target_names;
+	struct pool *names; /* theirs and nothing else, so that few cache lines hold many */
 	size_t n_targets;
 	struct policy_needs needs;
 };
+
+/* policy_claimant.c: match_domain */
+void policy_claimants_build(struct policy *, struct errors *);
+void policy_claimants_free(struct policy *);
+const struct claimant *policy_claimant(const struct policy *, uint32_t at);
 
 /* policy_rule.c: false = nothing usable; errors are in `errors`. */
 bool policy_rule_compile(
@@ -116,6 +130,7 @@ void policy_check(const struct policy *, struct errors *);
 struct header_value {
 	const char *value; /* unfolded and trimmed */
 	size_t len;
+	uint32_t hash; /* if rules are filed under values of this header */
 	struct header_value *next;
 };
 struct eval {
@@ -124,6 +139,7 @@ struct eval {
 	struct pool *pool;
 	struct pattern_scratch *scratch;
 	const char *mailfrom, *mailfrom_domain; /* normal form */
+	uint32_t domain_hash;                   /* of mailfrom_domain */
 	const char *rcpt, *rcpt_domain;         /* NULL while no recipient is looked at */
 	const char *sender_host, *helo;         /* normal form, made when first asked for */
 	struct header_chain {

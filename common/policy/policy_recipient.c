@@ -10,7 +10,7 @@
 static const struct rule *find_rule(const struct policy *p, const struct open_rule *o)
 {
 	uint32_t first;
-	if (!lit_table_get(p->digests, 0, o->digest, 8, &first))
+	if (!lit_table_get(p->digests, o->digest, 8, &first))
 		return NULL;
 	for (uint32_t i = first; i != NO_RULE; i = p->rules[i].same_digest)
 		if (strcmp(p->rules[i].name, o->name) == 0)

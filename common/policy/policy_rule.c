@@ -134,7 +134,7 @@ static void header_index(struct policy *p, struct rule_field_ref *ref)
 {
 	bool added;
 	size_t len = strlen(ref->header);
-	ref->header_index = *lit_table_put(p->headers, 0, ref->header, len, p->n_headers, &added);
+	ref->header_index = *lit_table_put(p->headers, ref->header, len, p->n_headers, &added);
 	p->n_headers += added;
 	if (len > p->header_name_max)
 		p->header_name_max = len;

@@ -140,7 +140,7 @@ static void make_set(struct rule_test *t)
 	t->set = lit_table_new();
 	for (size_t i = 0; i < t->n_literals; i++) {
 		bool added;
-		lit_table_put(t->set, 0, t->literals[i], strlen(t->literals[i]), 0, &added);
+		lit_table_put(t->set, t->literals[i], strlen(t->literals[i]), 0, &added);
 	}
 }
 

@@ -774,7 +774,7 @@ static void many_literals_are_indexed(void **state)
 	str_add(&rules, EVERY "]");
 	struct policy *p = policy_of_rules(rules.data);
 	assert_int_equal(p->index.n_always, 1);
-	assert_int_equal(lit_table_count(p->index.table), 5000);
+	assert_int_equal(lit_table_count(p->index.spaces[0].table), 5000);
 	assert_int_equal(p->index.n_postings, 0);
 	struct message m;
 	message_init(&m, "x@y");

@@ -205,6 +205,46 @@ static void split(void **state)
 	        "rcptto == 'd'\"");
 }
 
+static size_t literal(size_t i, char *key)
+{
+	int n = snprintf(key, 400, "%zu", i);
+	memset(key + n, 'x', i % 200); /* shorter and longer than a cache line; with NUL behind some */
+	key[(size_t)n + i % 200] = '\0';
+	return (size_t)n + i % 200 + i % 2;
+}
+
+/* Keys of all lengths, the empty one too, while the table grows; what is not there is not found. */
+static void literals_are_found(void **state)
+{
+	(void)state;
+	struct lit_table *t = lit_table_new();
+	char key[400];
+	bool added;
+	uint32_t value;
+	assert_false(lit_table_get(t, "", 0, &value));
+	for (size_t i = 0; i < 20000; i++) {
+		size_t len = literal(i, key);
+		assert_false(lit_table_get(t, key, len, &value));
+		assert_int_equal(*lit_table_put(t, key, len, (uint32_t)i, &added), i);
+		assert_true(added);
+	}
+	assert_int_equal(*lit_table_put(t, "", 0, 7, &added), 7);
+	for (size_t i = 0; i < 20000; i++) {
+		size_t len = literal(i, key);
+		uint32_t hash = lit_table_hash(key, len);
+		lit_table_expect(t, hash);
+		lit_table_expect_record(t, hash);
+		assert_true(lit_table_get_hashed(t, hash, key, len, &value));
+		assert_int_equal(value, i);
+		assert_int_equal(*lit_table_put(t, key, len, 1, &added), i);
+		assert_false(added);
+	}
+	assert_true(lit_table_get(t, "", 0, &value));
+	assert_int_equal(value, 7);
+	assert_int_equal(lit_table_count(t), 20001);
+	lit_table_free(&t);
+}
+
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(normal_text),
         cmocka_unit_test(precedence),
@@ -213,5 +253,6 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(nesting_is_bounded),
         cmocka_unit_test(literals_in_normal_form),
         cmocka_unit_test(split),
+        cmocka_unit_test(literals_are_found),
 };
 TEST_MAIN("policy_rule", tests)
