@@ -256,15 +256,21 @@ static void check_tls_pair(struct loader *l, const struct scope *s)
 
 static void check_auth(struct loader *l, const struct scope *s)
 {
-	static const enum option_id needs[] = {OPT_outbound_smtp_auth_user, OPT_outbound_smtp_auth_pass};
+	const struct scope_value *pass = scope_get(s, OPT_outbound_smtp_auth_pass),
+	                         *file = scope_get(s, OPT_outbound_smtp_auth_pass_file);
 
+	if (pass && file && pass->v.s && file->v.s)
+		report_pair(l, s, ERROR_ERROR, OPT_outbound_smtp_auth_pass, OPT_outbound_smtp_auth_pass_file,
+		        "excludes", "name one of them");
 	if (!scope_get(s, OPT_outbound_smtp_auth_type) ||
 		number_in(l, s, OPT_outbound_smtp_auth_type) == AUTH_NONE)
 		return;
-	for (size_t i = 0; i < array_len(needs); i++)
-		if (!path_in(l, s, needs[i]))
-			report_pair(l, s, ERROR_ERROR, OPT_outbound_smtp_auth_type, needs[i],
-				"is of no use without", "name both, or \"none\"");
+	if (!path_in(l, s, OPT_outbound_smtp_auth_user))
+		report_pair(l, s, ERROR_ERROR, OPT_outbound_smtp_auth_type, OPT_outbound_smtp_auth_user,
+		        "is of no use without", "name both, or \"none\"");
+	if (!path_in(l, s, OPT_outbound_smtp_auth_pass) && !path_in(l, s, OPT_outbound_smtp_auth_pass_file))
+		report_pair(l, s, ERROR_ERROR, OPT_outbound_smtp_auth_type, OPT_outbound_smtp_auth_pass,
+		        "is of no use without", "name both, or \"none\"");
 }
 
 static void check_tls_verify(struct loader *l, const struct scope *s)
@@ -302,6 +308,7 @@ static void check_scope(void *ctx, const struct scope *s)
 	check_tls_file(l, s, OPT_tls_ca);
 	check_tls_file(l, s, OPT_tls_certificate);
 	check_tls_file(l, s, OPT_tls_key);
+	check_tls_file(l, s, OPT_outbound_smtp_auth_pass_file);
 }
 
 static void check_scopes(struct loader *l)

@@ -81,6 +81,12 @@ static void fill_conn(const struct conf *c, const struct found *f, struct conn_o
 #include "conf/options.def"
 	if (strcmp(out->ehlo_hostname, "__hostname__") == 0)
 		out->ehlo_hostname = c->process.hostname;
+	if (out->outbound_smtp_auth_pass && out->outbound_smtp_auth_pass_file) {
+		if (f->step[OPT_outbound_smtp_auth_pass] < f->step[OPT_outbound_smtp_auth_pass_file])
+			out->outbound_smtp_auth_pass_file = NULL;
+		else
+			out->outbound_smtp_auth_pass = NULL;
+	}
 	if (out->routes && out->gateway) { /* the more specific place decides */
 		if (f->step[OPT_gateway] < f->step[OPT_routes])
 			out->routes = NULL;

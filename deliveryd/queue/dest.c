@@ -50,7 +50,7 @@ static void resolve_notify(struct queue *q, struct dest *d)
 		o.tls = TLS_NO;
 	o.xclient = XCLIENT_NO;
 	o.outbound_smtp_auth_type = AUTH_NONE;
-	o.outbound_smtp_auth_user = o.outbound_smtp_auth_pass = NULL;
+	o.outbound_smtp_auth_user = o.outbound_smtp_auth_pass = o.outbound_smtp_auth_pass_file = NULL;
 	d->key.hop_type = NEXT_HOP_GATEWAY;
 	if (via && via->type == SOCKSPEC_UNIX) {
 		d->key.hop = intern_get(q->names, via->path);

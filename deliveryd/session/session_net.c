@@ -345,6 +345,7 @@ static void net_take_reload(struct mail *mail)
 
 	atomic_store(&net->reload_posted, false);
 	tls_creds_reload(net->tls_creds);
+	secrets_reload(net->secrets);
 }
 
 void session_net_reload(struct session_net *net)
@@ -362,6 +363,8 @@ void session_net_read_at_once(struct session_net *net)
 {
 	tls_creds_cache_free(&net->tls_creds);
 	net->tls_creds = tls_creds_cache_new(net->loop, 0);
+	secrets_free(&net->secrets);
+	net->secrets = secrets_new(net->loop, 0);
 }
 
 struct session_net *session_net_new(struct loop *loop, struct spool *spool, struct local_addrs *local,
@@ -379,6 +382,7 @@ struct session_net *session_net_new(struct loop *loop, struct spool *spool, stru
 	net->reload_mail.take = net_take_reload;
 	net->tls_creds = tls_creds_cache_new(loop, 1);
 	net->tls_memory = tls_memory_new();
+	net->secrets = secrets_new(loop, 1);
 	m->open = metrics_gauge(
 	        metrics, "bindpost_outgoing_sessions", NULL, "Outgoing connections open or opening.");
 	m->connections = metrics_counter(
@@ -409,6 +413,7 @@ void session_net_free(struct session_net **pnet)
 	assert(!net->sessions);
 	tls_creds_cache_free(&net->tls_creds);
 	tls_memory_free(&net->tls_memory);
+	secrets_free(&net->secrets);
 	mem_free(&net->hostname);
 	mem_free(&net->input);
 	mem_free(pnet);

@@ -22,6 +22,11 @@ static const struct {
         [AUTH_XOAUTH2] = {"XOAUTH2", SMTP_EXT_AUTH_XOAUTH2},
 };
 
+static const char *password(const struct session *s)
+{
+	return s->o->outbound_smtp_auth_pass_file ? s->secret : s->o->outbound_smtp_auth_pass;
+}
+
 static void fail(struct session *s, const char *what)
 {
 	struct outcome why;
@@ -38,7 +43,7 @@ bool smtp_auth_wanted(struct session *s)
 	if (o->outbound_smtp_auth_type == AUTH_NONE)
 		return false;
 	s->auth_step = 0;
-	if (!o->outbound_smtp_auth_user || !o->outbound_smtp_auth_pass)
+	if (!o->outbound_smtp_auth_user || (!o->outbound_smtp_auth_pass && !o->outbound_smtp_auth_pass_file))
 		fail(s, "there is no user or no password");
 	else if (!s->tls && !o->outbound_smtp_auth_clear)
 		fail(s, "not in clear text, and there is no TLS");
@@ -61,8 +66,9 @@ static void add_base64(struct str *out, const char *text, size_t len)
 }
 
 /* The message of PLAIN or XOAUTH2, encoded. */
-static void add_initial(struct str *out, const struct conn_options *o)
+static void add_initial(struct str *out, const struct session *s)
 {
+	const struct conn_options *o = s->o;
 	struct str text;
 
 	str_init(&text);
@@ -70,17 +76,49 @@ static void add_initial(struct str *out, const struct conn_options *o)
 		str_add_char(&text, '\0');
 		str_add(&text, o->outbound_smtp_auth_user);
 		str_add_char(&text, '\0');
-		str_add(&text, o->outbound_smtp_auth_pass);
+		str_add(&text, password(s));
 	} else {
 		str_add(&text, "user=");
 		str_add(&text, o->outbound_smtp_auth_user);
 		str_add(&text, "\001auth=Bearer ");
-		str_add(&text, o->outbound_smtp_auth_pass);
+		str_add(&text, password(s));
 		str_add(&text, "\001\001");
 	}
 	add_base64(out, text.data, text.len);
 	explicit_bzero(text.data, text.len);
 	str_free(&text);
+}
+
+static void on_secret(void *ctx, const char *secret, const struct error *why)
+{
+	struct session *s = ctx;
+	struct outcome own;
+
+	if (secret) {
+		s->secret = mem_strdup(secret);
+		smtp_session_enter(s, SMTP_AUTH);
+		smtp_io_pump(s);
+		return;
+	}
+	outcome_own(&own, OUTCOME_TRANSIENT, STATE_AUTH, 451, "4.3.0", "no password: %s", why->text);
+	smtp_session_fail(s, &own, SMTP_OURS, SMTP_END_QUIT);
+	smtp_io_pump(s);
+}
+
+void smtp_auth_secret(struct session *s)
+{
+	smtp_auth_forget(s);
+	s->secret_wait.ready = on_secret;
+	s->secret_wait.ctx = s;
+	secret_get(s->net->secrets, s->o->outbound_smtp_auth_pass_file, &s->secret_wait);
+}
+
+void smtp_auth_forget(struct session *s)
+{
+	secret_cancel(&s->secret_wait);
+	if (s->secret)
+		explicit_bzero(s->secret, strlen(s->secret));
+	mem_free(&s->secret);
 }
 
 void smtp_auth_command(struct session *s, struct str *out)
@@ -91,7 +129,7 @@ void smtp_auth_command(struct session *s, struct str *out)
 	str_add(out, mechanisms[o->outbound_smtp_auth_type].name);
 	if (o->outbound_smtp_auth_type != AUTH_LOGIN) {
 		str_add_char(out, ' ');
-		add_initial(out, o);
+		add_initial(out, s);
 	}
 	str_add_mem(out, "\r\n", 2);
 }
@@ -99,7 +137,7 @@ void smtp_auth_command(struct session *s, struct str *out)
 bool smtp_auth_respond(struct session *s, struct str *out)
 {
 	const struct conn_options *o = s->o;
-	const char *text = s->auth_step == 0 ? o->outbound_smtp_auth_user : o->outbound_smtp_auth_pass;
+	const char *text = s->auth_step == 0 ? o->outbound_smtp_auth_user : password(s);
 	unsigned step = s->auth_step++;
 
 	switch (o->outbound_smtp_auth_type) {
@@ -122,7 +160,7 @@ bool smtp_auth_respond(struct session *s, struct str *out)
 
 bool smtp_auth_repeats(const struct session *s, const char *text)
 {
-	const char *pass = s->o->outbound_smtp_auth_pass;
+	const char *pass = password(s);
 	struct str encoded, initial;
 	bool found;
 
@@ -132,7 +170,7 @@ bool smtp_auth_repeats(const struct session *s, const char *text)
 	str_init(&encoded);
 	str_init(&initial);
 	add_base64(&encoded, pass, strlen(pass));
-	add_initial(&initial, s->o);
+	add_initial(&initial, s);
 	found = strstr(text, pass) || strstr(text, encoded.data) || strstr(text, initial.data);
 	explicit_bzero(encoded.data, encoded.len);
 	explicit_bzero(initial.data, initial.len);

@@ -18,6 +18,7 @@ static void enter_helo(struct session *);
 static void enter_lhlo(struct session *);
 static void enter_starttls(struct session *);
 static void enter_handshake(struct session *);
+static void enter_secret(struct session *);
 static void enter_auth(struct session *);
 static void enter_xclient(struct session *);
 static void enter_idle(struct session *);
@@ -92,6 +93,8 @@ void smtp_session_enter(struct session *s, enum smtp_state state)
 	assert(state == SMTP_CONNECT || (states[state].from & (1u << s->state)) != 0);
 	assert(s->state != SMTP_CLOSED || state == SMTP_CONNECT);
 	s->state = state;
+	if (state >= SMTP_QUIT)
+		secret_cancel(&s->secret_wait);
 	log_debug("session %p %s: %s", (void *)s, s->mx, states[state].name);
 	if (state != SMTP_CLOSED)
 		smtp_io_arm(s);
@@ -199,9 +202,11 @@ void smtp_session_timed_out(struct session *s)
 		return;
 	}
 	outcome_own(&why, OUTCOME_TRANSIENT, smtp_state_outcome(s->state), 451,
-	        s->state == SMTP_CONNECT ? "4.4.1" : "4.4.2", "timed out while %s",
-	        smtp_state_words(s->state));
-	smtp_session_fail(s, &why, SMTP_PEER, SMTP_END_RESET);
+	        s->state == SMTP_SECRET    ? "4.3.0"
+	        : s->state == SMTP_CONNECT ? "4.4.1"
+	                                   : "4.4.2",
+	        "timed out while %s", smtp_state_words(s->state));
+	smtp_session_fail(s, &why, s->state == SMTP_SECRET ? SMTP_OURS : SMTP_PEER, SMTP_END_RESET);
 }
 
 /* Our own bytes cannot be had. The connection ends before end of data, so that the peer takes nothing. */
@@ -294,6 +299,12 @@ static void enter_handshake(struct session *s)
 	smtp_tls_begin(s);
 }
 
+static void enter_secret(struct session *s)
+{
+	if (may_send(s))
+		smtp_auth_secret(s);
+}
+
 static void enter_auth(struct session *s)
 {
 	if (may_send(s))
@@ -360,6 +371,7 @@ static void enter_closing(struct session *s)
 
 static void enter_closed(struct session *s)
 {
+	smtp_auth_forget(s);
 	smtp_tls_end(s);
 	/* Without the peer's close: reset, so that it stops counting the connection now. */
 	smtp_io_close(s, !s->peer_closed);
@@ -429,7 +441,7 @@ static void greeted(struct session *s)
 	switch (s->xclient_said > 0 ? SMTP_TLS_CLEAR : smtp_tls_choose(s)) {
 	case SMTP_TLS_CLEAR:
 		if (!s->authenticated && smtp_auth_wanted(s))
-			smtp_session_enter(s, SMTP_AUTH);
+			smtp_session_enter(s, s->o->outbound_smtp_auth_pass_file ? SMTP_SECRET : SMTP_AUTH);
 		else if (s->state < SMTP_QUIT)
 			introduce(s);
 		break;
@@ -480,6 +492,8 @@ static void reply_auth(struct session *s)
 	} else if (first_digit(s) == 3) {
 		wrong_code(s);
 	} else {
+		if (s->o->outbound_smtp_auth_pass_file)
+			secret_doubt(s->net->secrets, s->o->outbound_smtp_auth_pass_file);
 		refused(s, SMTP_END_QUIT); /* the mail waits, whatever the class */
 	}
 }
@@ -813,6 +827,7 @@ void smtp_session_quit(struct session *s)
 		smtp_jobs_return(s, NULL);
 		smtp_session_enter(s, SMTP_CLOSED);
 		return;
+	case SMTP_SECRET:
 	case SMTP_IDLE:
 		smtp_jobs_return(s, NULL);
 		smtp_session_enter(s, SMTP_QUIT);

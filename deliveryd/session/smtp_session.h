@@ -12,6 +12,7 @@
 #include <event2/event_struct.h>
 #include <stdatomic.h>
 #include "base/str.h"
+#include "session/secrets.h"
 #include "session/session.h"
 #include "session/smtp_commands.h"
 #include "session/smtp_data.h"
@@ -77,6 +78,7 @@ struct session_net {
 	atomic_bool stop_posted;
 	struct tls_creds_cache *tls_creds;
 	struct tls_memory *tls_memory;
+	struct secrets *secrets;
 	struct mail reload_mail;
 	atomic_bool reload_posted;
 	char *input; /* one buffer for all: nothing stays in it between two events */
@@ -132,6 +134,8 @@ struct session {
 	struct smtp_offer offer;
 	unsigned auth_step; /* 334s answered */
 	bool authenticated;
+	struct secret_wait secret_wait;
+	char *secret;                  /* owns; of outbound_smtp_auth_pass_file */
 	size_t xclient_at;             /* how much of `xclient` has been said, */
 	unsigned xclient_said;         /* in so many commands */
 	struct mail *jobs, **jobs_end; /* jobs given, not begun, by their mails */
@@ -210,6 +214,8 @@ void smtp_tls_end(struct session *); /* closed, or about to connect again */
 /* --- smtp_auth.c: AUTH --------------------------------------------------------------------------------- */
 /* After the reply to EHLO: true if AUTH is to be entered; false if there is nothing to do, or the session has ended. */
 bool smtp_auth_wanted(struct session *);
+void smtp_auth_secret(struct session *);                /* entering SECRET; ends in AUTH */
+void smtp_auth_forget(struct session *);                /* the session is over */
 void smtp_auth_command(struct session *, struct str *); /* entering AUTH */
 /* The answer to a 334; false if none is due. */
 bool smtp_auth_respond(struct session *, struct str *);

@@ -157,6 +157,14 @@ static bool step_reload(struct script *s)
 	return ready(s) && world_reload(s->world, s->err);
 }
 
+static bool step_file(struct script *s)
+{
+	if (s->n != 4)
+		return error_set(s->err, "file NAME MODE TEXT");
+	return world_file(
+	        s->world, s->words[1], (unsigned)strtoul(s->words[2], NULL, 8), s->words[3], s->err);
+}
+
 static bool step_restart(struct script *s)
 {
 	return ready(s) && world_restart(s->world, s->err);
@@ -570,6 +578,7 @@ static const struct {
         {"answer", step_dns},
         {"forget", step_dns},
         {"set", step_set},
+        {"file", step_file},
         {"reload", step_reload},
         {"restart", step_restart},
         {"source", step_source},

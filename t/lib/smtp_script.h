@@ -8,6 +8,7 @@
  *     mx DOMAIN PREF HOST           an MX record; HOST gets a scripted MX host, an address, and an A record
  *     addr|nodata|nxdomain|servfail|silent|delay|ttl|answer|forget ...     as fake_dns_script() has them
  *     set PATH JSON                 policy.json: `set domains/x.test/gateway "127.0.1.1"`; then `reload`
+ *     file NAME MODE TEXT           a file beside the configuration: `file token 0640 secret`
  *     reload | restart              the new policy; stop in order and start again on the spool
  *     source ADDR on|off            whether the address is on this machine
  *     HOST POINT...: ACTION...      what the MX host does (scripted_mx.h)

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "base/mem.h"
@@ -49,15 +51,27 @@ bool world_set(struct world *w, const char *path, const char *json, struct error
 	json_t *value = json_loads(json, JSON_DECODE_ANY, &why);
 	char *file;
 
-	if (value && json_is_string(value) && strcmp(json_string_value(value), "ca.pem") == 0) {
-		file = mem_printf("%s/ca.pem", w->folder);
-		json_string_set(value, file);
+	if (value && json_is_string(value)) { /* the name of a file there */
+		file = mem_printf("%s/%s", w->folder, json_string_value(value));
+		if (*json_string_value(value) && access(file, F_OK) == 0)
+			json_string_set(value, file);
 		mem_free(&file);
 	}
 
 	if (!value)
 		return error_set(err, "%s: %s", json, why.text);
 	return json_set_path(w->config, path, value) || error_set(err, "cannot set %s", path);
+}
+
+bool world_file(struct world *w, const char *name, unsigned mode, const char *text, struct error *err)
+{
+	char *path = mem_printf("%s/%s", w->folder, name);
+	bool ok;
+
+	test_file_write(path, text, strlen(text));
+	ok = chmod(path, mode) == 0 || error_sys(err, "%s", path);
+	mem_free(&path);
+	return ok;
 }
 
 static struct policy *load_policy(struct world *w, struct error *err)

@@ -60,6 +60,8 @@ struct world *world_new(void);
 void world_free(struct world **);
 /* "domains/example.com/gateway" "\"127.0.0.9\"": before world_start(), or in front of world_reload() */
 bool world_set(struct world *, const char *path, const char *json, struct error *);
+/* A file that the configuration may name. */
+bool world_file(struct world *, const char *name, unsigned mode, const char *text, struct error *);
 bool world_start(struct world *, struct error *);
 bool world_reload(struct world *, struct error *);
 /* Stops in order and starts again on what the spool has. */
