@@ -36,7 +36,7 @@
 
 #define NETS_MAX 64
 #define LISTEN_BACKLOG 1024
-#define SERVERS_MAX 16
+#define SERVERS_MAX CONF_DNS_SERVERS_MAX
 #define DISK_THREADS 2
 #define TRANSACTION_GRACE_S 30 /* design 8: running transactions when stopping */
 

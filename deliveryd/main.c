@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/log_thread.h"
 #include "base/mem.h"
 #include "base/privilege.h"
 #include "config.h"
@@ -80,7 +81,7 @@ static void on_fatal(void *ctx, const struct error *err)
 	pthread_kill(fatal->main_thread, SIGUSR1);
 }
 
-static int serve(const char *config_path, struct policy *policy, struct daemon_sockets *sockets,
+static int serve_logged(const char *config_path, struct policy *policy, struct daemon_sockets *sockets,
         const sigset_t *signals)
 {
 	struct fatal fatal = {.main_thread = pthread_self()};
@@ -110,6 +111,21 @@ static int serve(const char *config_path, struct policy *policy, struct daemon_s
 	log_notice("stopping on signal %d", signal_number);
 	daemon_stop(&daemon);
 	return 0;
+}
+
+/* No loop waits for whoever reads stderr. */
+static int serve(const char *config_path, struct policy *policy, struct daemon_sockets *sockets,
+        const sigset_t *signals)
+{
+	struct error err;
+	int code = 1;
+
+	if (log_thread_start(&err))
+		code = serve_logged(config_path, policy, sockets, signals);
+	else
+		log_error("%s", err.text);
+	log_thread_stop();
+	return code;
 }
 
 static bool prepare_socket_folder(

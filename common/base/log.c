@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/log_thread.h"
 #include "base/utf8.h"
 
 /* stderr belongs to the process, and so does this: set once by log_init(), before there are threads. */
@@ -79,6 +80,8 @@ static void log_write(const char *line, size_t len)
 {
 	ssize_t n;
 
+	if (log_thread_take(line, len))
+		return;
 	do
 		n = write(STDERR_FILENO, line, len);
 	while (n < 0 && errno == EINTR);

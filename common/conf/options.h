@@ -53,6 +53,7 @@ struct dns_server_spec {
 	struct addr addr; /* with port */
 	bool trust_ad;    /* declared, or on loopback */
 };
+#define CONF_DNS_SERVERS_MAX 16 /* more are refused */
 struct dns_server_list {
 	const struct dns_server_spec *items;
 	size_t n; /* 0 = those of resolv.conf */

@@ -283,6 +283,10 @@ bool read_servers(struct value_reader *r, const struct place *p, const json_t *j
 		return place_error(r->errors, p,
 		        "no name server: name at least one, or leave the option out to use those of "
 		        "resolv.conf");
+	if (it.n > CONF_DNS_SERVERS_MAX)
+		return place_error(r->errors, p,
+		        "%zu name servers; at most %d can be used: name those nearest", it.n,
+		        CONF_DNS_SERVERS_MAX);
 	struct dns_server_spec *items = pool_alloc(r->pool, it.n * sizeof(*items));
 	while ((item = items_next(&it, &at)))
 		if (server_read(r, at, item, &items[list->n]))

@@ -116,10 +116,8 @@ static int add_all_live(struct cli *cli, json_t *answer)
 		fprintf(stderr, "bindpost: %s\n", err.text);
 		code = CLI_UNREACHABLE;
 	}
-	json_array_foreach(json_object_get(answer, "recipients"), i, recipient)
-	{
-		json_array_foreach(json_object_get(recipient, "bindings"), k, binding)
-		{
+	json_array_foreach (json_object_get(answer, "recipients"), i, recipient) {
+		json_array_foreach (json_object_get(recipient, "bindings"), k, binding) {
 			if (code == CLI_DONE)
 				code = add_live(cli, spec.data, binding);
 		}
@@ -129,6 +127,25 @@ static int add_all_live(struct cli *cli, json_t *answer)
 }
 
 /* --- all ---------------------------------------------------------------------------------------------------------- */
+
+/* Errors found: 1. */
+static int judge_recipients(const json_t *answer)
+{
+	const json_t *recipient;
+	size_t i;
+	int code = CLI_DONE;
+
+	json_array_foreach (json_object_get(answer, "recipients"), i, recipient) {
+		const char *why = json_string_value(json_object_get(recipient, "error"));
+
+		if (!why)
+			continue;
+		fprintf(stderr, "bindpost: explain: --to: \"%s\" %s\n",
+		        json_string_value(json_object_get(recipient, "recipient")), why);
+		code = CLI_REFUSED;
+	}
+	return code;
+}
 
 static int explain(struct cli *cli, struct explain *x)
 {
@@ -147,6 +164,8 @@ static int explain(struct cli *cli, struct explain *x)
 	} else {
 		explain_text(answer);
 	}
+	if (code == CLI_DONE)
+		code = judge_recipients(answer);
 	json_decref(answer);
 	return code;
 }

@@ -33,6 +33,8 @@ struct explain {
 	uint64_t queue_id;      /* of --id */
 };
 
+/* With or without <>; false with the reason, to be put behind the address. */
+bool explain_address(const char *text, struct error *);
 bool explain_facts(struct explain *, struct error *);
 /* The whole answer but for "live"; caller: json_decref(). */
 json_t *explain_json(const struct explain *);

@@ -9,6 +9,23 @@
 #include "base/mem.h"
 #include "base/names.h"
 #include "control/cli_explain.h"
+#include "session/smtp_commands.h"
+
+bool explain_address(const char *text, struct error *err)
+{
+	char *inside = mem_strdup(text);
+	size_t len = strlen(inside);
+	bool ok;
+
+	if (len >= 2 && inside[0] == '<' && inside[len - 1] == '>') {
+		memmove(inside, inside + 1, len - 2);
+		inside[len - 2] = 0;
+	}
+	ok = smtp_address_ok(inside, true) ||
+	     error_set(err, "is not an address: a blank, <, > or a control character outside of quotes");
+	mem_free(&inside);
+	return ok;
+}
 
 static bool read_file(const char *path, struct str *out, struct error *err)
 {
@@ -176,6 +193,8 @@ static bool given_facts(struct explain *x, struct error *err)
 	        .daemon_name = x->daemon_name,
 	        .recv_port = -1,
 	        .size = -1};
+	if (!explain_address(x->from, err))
+		return error_set(err, "--from: \"%s\" is not an address", x->from);
 	if (x->client && !addr_parse(x->client, &x->client_addr, err))
 		return error_at(err, "--client");
 	f->sender_ip = x->client ? &x->client_addr : NULL;

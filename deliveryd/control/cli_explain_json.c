@@ -232,6 +232,8 @@ static bool recipient_domain(
 
 	if (!mailaddr_split(recipient, strlen(recipient), &split) || split.local_len == 0)
 		return error_set(err, "is not an address");
+	if (!explain_address(recipient, err))
+		return false;
 	if (split.domain_len == 0)
 		return domain_normalize(own, strlen(own), domain, err);
 	return domain_normalize(split.domain, split.domain_len, domain, err);

@@ -16,8 +16,7 @@ static void print_lines(FILE *out, const char *title, const json_t *list)
 	struct str text;
 
 	str_init(&text);
-	json_array_foreach((json_t *)list, i, item)
-	{
+	json_array_foreach ((json_t *)list, i, item) {
 		str_clear(&text);
 		cli_print_value(item, &text);
 		fprintf(out, "%s%s\n", title, text.data);
@@ -56,6 +55,7 @@ struct step {
 
 static const struct step all_steps[] = {
         {false, "check", "nothing was changed"},
+        {true, "check", "nothing was changed"}, /* it is there, and reads the same files */
         {false, "take", "nothing was changed"},
         {true, "all",
                 "deliveryd works by the new configuration and still knows the previous one; the milter works "

@@ -54,8 +54,12 @@ static void put_reply(struct answer *a, const struct delivery *d)
 		text += text[3] ? 4 : 3;
 	}
 	n = 0;
-	if (sscanf(text, "%1u.%3u.%3u%n", &class, &subject, &detail, &n) == 3 && (text[n] == ' ' || !text[n]))
+	if (sscanf(text, "%1u.%3u.%3u%n", &class, &subject, &detail, &n) != 3)
+		n = 0;
+	if (n && (text[n] == ' ' || !text[n] || strncmp(text + n, ": ", 2) == 0))
 		jw_strn(&a->out, "enhanced", text, (size_t)n);
+	if (n && strncmp(text + n, ": ", 2) == 0) /* our own words, as the events have them */
+		text += n + 2;
 	jw_str(&a->out, "reply", text);
 	if (d->last_s)
 		jw_time(&a->out, "last_attempt", d->last_s * SECOND_US);

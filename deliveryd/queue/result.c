@@ -47,7 +47,11 @@ static void keep(struct sorting *s, const struct packed_recipient *r)
 static void note(struct sorting *s, const struct outcome *o)
 {
 	str_clear(&s->reply);
-	outcome_print(o, &s->reply);
+	/* ours is marked by a colon, so that it can be told apart again: "451 4.4.2: timed out" */
+	if (o->ours && o->code && o->enhanced[0])
+		str_printf(&s->reply, "%u %s: %s", (unsigned)o->code, o->enhanced, o->reply);
+	else
+		outcome_print(o, &s->reply);
 	last_reply_set(s->q, s->d, s->reply.data, loop_wall_us(s->q->loop));
 }
 

@@ -156,6 +156,20 @@ def trace(tap, rig):
         out.close()
 
 
+def own_words(tap, rig):
+    """A failure in our own words reads the same in events and messages."""
+    hand_over(rig, "nobody@d0.example", b"Subject: x\r\n\r\nx\r\n")  # its MX host has gone
+    event = wait_for("a deferral", lambda: rig.events("deferral"))[-1]
+    row = wait_for("it to wait", lambda: [r for r in rig.bindpost_json("messages")["items"] if r["recipient"] == ["nobody@d0.example"] and r.get("reply")])[0]
+    tap.equal([row[k] for k in ("code", "enhanced", "reply")], [event[k] for k in ("code", "enhanced", "reply")],
+              "messages has code, enhanced and reply as the event has")
+    tap.equal(rig.stop("deliveryd"), 0, "a restart")
+    rig.start_deliveryd()
+    row = [r for r in rig.bindpost_json("messages")["items"] if r["recipient"] == ["nobody@d0.example"]][0]
+    tap.equal(row["enhanced"], event["enhanced"], "also after a restart")
+    tap.ok(not row["reply"].startswith(row["enhanced"]), "with its words", row)
+
+
 def config_eval(tap, rig):
     both = [rig.bindpost_json("config", "eval", "retry_interval", *more) for more in ((), ("--binding", "acme"), ("--binding", "acme", "--domain", "d0.example"))]
     tap.equal([r["value"] for r in both], ["2s", "2s", "7s"], "config eval: a domain within a binding goes before")
@@ -178,6 +192,7 @@ def body(tap, rig):
     message_errors(tap, rig, ids)
     trace(tap, rig)
     connections(tap, rig)
+    own_words(tap, rig)
     config_eval(tap, rig)
     tap.equal(rig.stop("deliveryd"), 0, "SIGTERM ends it")
 

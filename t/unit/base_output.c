@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "base/json_write.h"
 #include "base/log.h"
+#include "base/log_thread.h"
 #include "base/mem.h"
 #include "base/metrics.h"
 
@@ -211,6 +212,46 @@ static void test_log_stderr(void **state)
 	mem_free(&text);
 }
 
+/* Nobody reads: no caller waits, and afterwards it is told how much is missing. */
+static void test_log_thread(void **state)
+{
+	static char text[4 << 20];
+	int fds[2], saved = dup(STDERR_FILENO);
+	size_t len = 0;
+	struct error err;
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	assert_true(dup2(fds[1], STDERR_FILENO) >= 0);
+	log_init("prog", LOG_LEVEL_INFO);
+	assert_true(log_thread_start(&err));
+	for (int i = 0; i < 50000; i++)
+		log_info("line %d, which nobody reads for now, whatever it may say of importance", i);
+	while (!strstr(text, " lines of this log were dropped")) {
+		ssize_t n = read(fds[0], text + len, sizeof(text) - 1 - len);
+
+		assert_true(n > 0);
+		len += (size_t)n;
+	}
+	assert_non_null(strstr(text, "prog: line 0, which"));
+	assert_non_null(strstr(text, "prog: warning: "));
+	log_info("the last");
+	log_thread_stop();
+	log_info("afterwards");
+	assert_true(dup2(saved, STDERR_FILENO) >= 0);
+	close(saved);
+	close(fds[1]);
+	while (len < sizeof(text) - 1) {
+		ssize_t n = read(fds[0], text + len, sizeof(text) - 1 - len);
+
+		if (n <= 0)
+			break;
+		len += (size_t)n;
+	}
+	close(fds[0]);
+	assert_non_null(strstr(text, "prog: the last\nprog: afterwards\n"));
+}
+
 static void test_log_quote(void **state)
 {
 	char buf[64], small[16], tiny[6], none[1];
@@ -274,7 +315,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_json_any_bytes),
         cmocka_unit_test(test_json_full),
         cmocka_unit_test(test_log_levels),
-        cmocka_unit_test(test_log_stderr),
+        cmocka_unit_test(test_log_stderr), cmocka_unit_test(test_log_thread),
         cmocka_unit_test(test_log_quote),
         cmocka_unit_test(test_metrics),
 };

@@ -132,7 +132,11 @@ def recipients(d):
           ("routes", ["smtp://hub.example.net:25?pref=0", "mx://routed.example:25?pref=1"], "policy.json: domains.routed.example"),
           "routes, with what they leave open filled in")
     equal(here["domain"], "mta1.example.net", "a recipient without a domain is of this machine")
-    a = d.explain("--from", "a@b.example", "--to", "a@[192.0.2.7]", "--to", "a@-x..y")
+    done = d.run("--json", "explain", "--from", "a@b.example", "--to", "a@[192.0.2.7]", "--to", "a@-x..y", "--to", "a b", "--to", "a@b.example>x")
+    a = json.loads(done.stdout)
+    equal((done.returncode, ['"a b" is not an address' in done.stderr]), (1, [True]), "what is no address is an error")
+    ok("error" in a["recipients"][2] and "error" in a["recipients"][3], "also with a blank, or more behind")
+    equal(d.run("explain", "--from", "a b@c.example", "--to", "x@y.example").returncode, 2, "so is such a sender")
     equal(a["recipients"][0]["bindings"][0]["route"]["type"], "address", "an address literal")
     ok("error" in a["recipients"][1], "an address that is none")
 

@@ -438,6 +438,9 @@ static void test_process(void **state)
 	                "bindpost.json: stamp.header: \"X Binding\" is not the name of a header field "
 	                "(printable ASCII without "
 	                "colon)\n"},
+	        {"{ \"dns\": { \"servers\": [\"::1\", \"::2\", \"::3\", \"::4\", \"::5\", \"::6\", \"::7\", \"::8\", \"::9\", "
+	         "\"::a\", \"::b\", \"::c\", \"::d\", \"::e\", \"::f\", \"::10\", \"::11\"] } }",
+	                "bindpost.json: dns.servers: 17 name servers; at most 16 can be used: name those nearest\n"},
 	        {"{ \"dns\": { \"servers\": [\"127.0.0.1\", \"ns.example.net\", { \"adress\": \"::1\" }] } }",
 	                "bindpost.json: dns.servers[1]: \"ns.example.net\" is not a name server: write "
 	                "ADDRESS, ADDRESS:PORT, "
