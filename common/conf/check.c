@@ -281,6 +281,14 @@ static void check_tls_verify(struct loader *l, const struct scope *s)
 		        "without TLS there is no certificate");
 }
 
+static void check_dane(struct loader *l, const struct scope *s)
+{
+	if (sets_either(s, OPT_tls, OPT_dane) && number_in(l, s, OPT_tls) == TLS_NO &&
+	        number_in(l, s, OPT_dane) != DANE_NO)
+		report_pair(l, s, ERROR_WARNING, OPT_dane, OPT_tls, "has no effect with",
+		        "mail goes out in clear text even where TLSA records forbid it");
+}
+
 /* A warning: who checks may not be who will read it */
 static void check_tls_file(struct loader *l, const struct scope *s, enum option_id id)
 {
@@ -305,6 +313,7 @@ static void check_scope(void *ctx, const struct scope *s)
 	check_tls_pair(l, s);
 	check_auth(l, s);
 	check_tls_verify(l, s);
+	check_dane(l, s);
 	check_tls_file(l, s, OPT_tls_ca);
 	check_tls_file(l, s, OPT_tls_certificate);
 	check_tls_file(l, s, OPT_tls_key);

@@ -392,6 +392,8 @@ static void take_route(void *ctx, struct route *route, const struct outcome *why
 	hop_queue_work(hq);
 	if (route) {
 		uint64_t least = queue_now(hq->q) + ROUTE_MIN_US;
+		if (!t->route || t->route->dane != route->dane)
+			conns_adopt_route(hq, route);
 		route_unref(&t->route);
 		t->route = route;
 		t->route_until_us = route->expires_mono_us > least ? route->expires_mono_us : least;
@@ -410,6 +412,12 @@ static void take_route(void *ctx, struct route *route, const struct outcome *why
 	drain_begin(hq, f, UINT32_MAX);
 }
 
+/* tls no is the operator's word: it is not the built-in. */
+static enum dane_use dane_of(const struct conn_options *o)
+{
+	return o->tls == TLS_NO ? DANE_NO : o->dane;
+}
+
 static bool have_route(struct hop_queue *hq)
 {
 	struct queue *q = hq->q;
@@ -420,8 +428,20 @@ static bool have_route(struct hop_queue *hq)
 	if (t->query)
 		return false;
 	next_hop_of(hq, &hop);
-	t->query = route_start(q->router, &hop, q->global->use_ipv6, take_route, hq);
+	t->query =
+	        route_start(q->router, &hop, q->global->use_ipv6, dane_of(&hq->profile->o), take_route, hq);
 	return false;
+}
+
+/*
+ * Whether an open session may be used as far as the route goes: records that have run out may have come back with TLSA
+ * records, for which the session does not do. When DNS fails the sessions there are go on.
+ */
+bool attempt_route_settled(struct hop_queue *hq)
+{
+	if (dane_of(&hq->profile->o) == DANE_NO || hq->traffic->backoff_until_us > queue_now(hq->q))
+		return true;
+	return have_route(hq);
 }
 
 /* --- sessions ---------------------------------------------------------------------------------------------------------- */
@@ -582,7 +602,7 @@ void attempt_service(struct hop_queue *hq, struct slice *slice)
 		if (t->n_drain || !hq->n[DELIVERY_READY])
 			return;
 	}
-	if (t->n_conns)
+	if (t->n_conns && attempt_route_settled(hq))
 		feed_idle(hq);
 	while (may_open(hq)) {
 		if (slice_over(slice)) {

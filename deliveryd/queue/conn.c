@@ -138,6 +138,30 @@ static bool outdated(struct conn *c)
 	return false;
 }
 
+static bool demand_changed(const struct conn *c, const struct route *r)
+{
+	for (unsigned i = 0; i < r->n; i++)
+		if (!r->addrs[i].unix_path && r->addrs[i].addr.port == c->to.addr.port &&
+		        addr_equal_ip(&r->addrs[i].addr, &c->to.addr))
+			return !tlsa_equal(r->addrs[i].tlsa, c->to.tlsa);
+	return false;
+}
+
+void conns_adopt_route(struct hop_queue *hq, const struct route *r)
+{
+	struct link *next;
+
+	for (struct link *l = hq->traffic->conns.next; l != &hq->traffic->conns; l = next) {
+		struct conn *c = container_of(l, struct conn, of_traffic);
+		next = l->next;
+		if (c->unix_path || !demand_changed(c, r))
+			continue;
+		c->undane = true;
+		if (c->state == CONN_IDLE)
+			conn_quit(c);
+	}
+}
+
 static bool wanted_by_others(const struct conn *c)
 {
 	return leases_wanted_by_others(&c->leases, c->hq->traffic->waiters, WAITERS);
@@ -152,7 +176,7 @@ static bool share_used(const struct conn *c)
 static bool should_leave(struct conn *c)
 {
 	const struct conn_options *o = &c->hq->profile->o;
-	if (c->q->stopping || c->hq->hold != HOLD_NONE || outdated(c))
+	if (c->q->stopping || c->hq->hold != HOLD_NONE || c->undane || outdated(c))
 		return true;
 	if (o->max_deliveries_per_connection &&
 	        c->delivered + c->jobs_out >= o->max_deliveries_per_connection)
@@ -194,6 +218,7 @@ bool conn_feed(struct conn *c)
 			session_no_job(c->session);
 		return false;
 	}
+	attempt_route_settled(hq); /* this one goes on; should it not do any more it will be told */
 	struct session_job *job = job_new(c, no);
 	set_state(c, CONN_BUSY);
 	c->jobs_out++;
@@ -324,6 +349,7 @@ static void conn_free(struct conn *c)
 	binding_metrics_set(binding_at(q, c->hq->key.binding));
 	free(c->mx);
 	free(c->unix_path);
+	tlsa_unref(&c->to.tlsa);
 	free(c);
 }
 
@@ -380,6 +406,7 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	c->unix_path = to->unix_path ? mem_strdup(to->unix_path) : NULL;
 	c->to.mx = c->mx;
 	c->to.unix_path = c->unix_path;
+	tlsa_ref(c->to.tlsa);
 	link_init(&c->idle);
 	link_init(&c->wanting);
 	link_init(&c->of_traffic);
@@ -402,6 +429,7 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	        .peer = to->addr,
 	        .mx = c->mx,
 	        .next_hop = hop.name,
+	        .tlsa = c->to.tlsa,
 	        .unix_path = c->unix_path,
 	        .source = *source,
 	        .any_source = any_source,

@@ -100,6 +100,7 @@ void event_recipient(struct queue *q, const struct delivery *d, enum event_type 
 		e.tls_verified = f->tls_verified;
 		e.tls_sni = f->tls_sni;
 		e.tls_resumed = f->tls_resumed;
+		e.tls_insecure_mx = f->tls_insecure_mx;
 	}
 	event_post(q->events, &e);
 	metric_add(metric_for(q, type), 1);

@@ -219,6 +219,7 @@ struct conn {
 	struct link wanting; /* in q->wanting */
 	bool was_idle;       /* had nothing to do before its present job */
 	bool slow;           /* counts in n_slow */
+	bool undane;         /* opened under another demand of DANE than now holds */
 	struct timer slow_timer;
 	bool lost_job; /* a job came back because the connection went */
 	uint64_t opened_us, ready_us;
@@ -417,6 +418,7 @@ void next_hop_of(const struct hop_queue *, struct next_hop *);
 
 /* attempt.c */
 void attempt_service(struct hop_queue *, struct slice *); /* do what there is to do */
+bool attempt_route_settled(struct hop_queue *);           /* else it is being asked for */
 void attempt_wake(struct queue *, struct slice *);        /* serve those who wait for freed limits */
 /* A session failed for its address: the next address is tried, or `charge` deliveries are told and the queue waits; all
  * of them when the destination is known to be dead, and is looked at again at `recover_us` at the earliest (0 = it is not). */
@@ -450,6 +452,8 @@ struct conn *conn_open(struct hop_queue *, const struct route_addr *, const stru
 uint32_t scopes_get(
         struct queue *, const struct binding *, const char *domain); /* a new reference; 0 = none */
 unsigned scopes_limits(struct queue *, uint32_t scopes, struct host_limit *out[SCOPE_LIMITS_MAX]);
+/* A new route may demand another certificate than the one a session was opened for: such a session takes no more. */
+void conns_adopt_route(struct hop_queue *, const struct route *);
 bool conn_feed(struct conn *); /* has asked: a job, or idle, or quit. True if it got a job */
 void conn_quit(struct conn *);
 void conns_feed_wanting(struct queue *, struct slice *);

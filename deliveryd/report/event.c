@@ -137,6 +137,8 @@ static void print_tls(struct json_out *j, const struct event *e)
 	print_opt(j, "verified", e->tls_verified);
 	print_opt(j, "sni", e->tls_sni);
 	jw_bool(j, "resumed", e->tls_resumed);
+	if (e->tls_insecure_mx)
+		jw_bool(j, "mx_secure", false);
 	jw_end_object(j);
 }
 

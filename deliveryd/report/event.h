@@ -46,7 +46,7 @@ struct event {
 	uint64_t until_wall_us;
 	/* object "tls" when tls_version is set */
 	const char *tls_version, *tls_cipher, *tls_verified, *tls_sni;
-	bool tls_resumed;
+	bool tls_resumed, tls_insecure_mx; /* DANE, of a host that an unsigned MX record names */
 	const char *detail; /* free text of ours */
 };
 

@@ -54,7 +54,8 @@ bool route_add(struct route *r, const struct route_new_addr *a)
 	        .mx = pool_strdup(o->pool, a->mx),
 	        .method = a->method,
 	        .secure = a->secure,
-	        .mx_secure = a->mx_secure};
+	        .mx_secure = a->mx_secure,
+	        .tlsa = tlsa_ref(a->tlsa)};
 	return true;
 }
 
@@ -104,6 +105,8 @@ void route_unref(struct route **p)
 	*p = NULL;
 	if (!r || atomic_fetch_sub_explicit(&r->refs, 1, memory_order_acq_rel) != 1)
 		return;
+	for (unsigned i = 0; i < r->n; i++)
+		tlsa_unref(&r->addrs[i].tlsa);
 	struct pool *pool = container_of(r, struct route_owner, route)->pool;
 	pool_free(&pool);
 }

@@ -16,9 +16,11 @@
 #include "base/loop.h"
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "conf/conf.h"
 #include "conf/route_item.h"
 #include "route/resolver/dns.h"
 #include "session/outcome.h"
+#include "session/tlsa.h"
 
 #define ROUTE_ADDRS_MAX 500 /* hostile domains: 100 hosts of 200 addresses */
 
@@ -30,6 +32,7 @@ struct route_addr {
 	enum route_method method; /* ROUTE_METHOD_OPTION: the profile's delivery_method */
 	bool secure;              /* the address came DNSSEC-signed; the name did if mx_secure */
 	bool mx_secure;
+	struct tlsa *tlsa; /* the route's; NULL = no DANE */
 };
 struct route {
 	atomic_uint refs;
@@ -38,6 +41,8 @@ struct route {
 	uint64_t expires_mono_us;
 	uint32_t epoch; /* router_is_current() */
 	bool mx_secure; /* of all */
+	uint64_t dane;  /* a hash of what DANE demands; 0 = nothing of any host */
+	bool partial;   /* of some hosts DNS could not tell what is to be known */
 };
 struct route *route_ref(struct route *);
 void route_unref(struct route **);
@@ -74,9 +79,10 @@ bool router_is_current(const struct router *, const struct route *);
 void router_free(struct router **);
 struct route_query;
 /* use_ipv6 false: AAAA is asked only where nothing else is there, to tell "no address" from "IPv6 only" (transient);
- * its addresses are not used. done() once, never from inside. */
-struct route_query *route_start(
-        struct router *, const struct next_hop *, bool use_ipv6, route_done *, void *ctx);
+ * its addresses are not used. dane: hosts whose TLSA records cannot be had, and with DANE_REQUIRED those without usable
+ * ones, are left out. done() once, never from inside. */
+struct route_query *route_start(struct router *, const struct next_hop *, bool use_ipv6, enum dane_use dane,
+        route_done *, void *ctx);
 void route_cancel(struct route_query **);
 
 #endif

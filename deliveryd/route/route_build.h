@@ -17,6 +17,7 @@ struct route_new_addr {
 	uint16_t preference;
 	const char *mx;
 	bool secure, mx_secure;
+	struct tlsa *tlsa; /* shared */
 	enum route_method method;
 };
 bool route_add(struct route *, const struct route_new_addr *);

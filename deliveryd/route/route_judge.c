@@ -26,9 +26,18 @@ struct verdict {
 	struct judgement first; /* of the first address left out */
 	struct addr example;
 	const char *example_mx;
-	struct judgement skip; /* of the first that waits */
+	struct judgement skip;           /* of the first that waits */
+	const struct route_host *undane; /* the first that DANE forbids */
 	bool own_listener;
 };
+
+static bool found_secure(const struct route_host *h)
+{
+	for (unsigned f = 0; f < N_FAMILIES; f++)
+		if (h->lookups[f].asked && h->lookups[f].outcome == DNS_ANSWER && h->lookups[f].authentic)
+			return true;
+	return false;
+}
 
 static bool lookup_failed(
         const struct route_part *p, const struct verdict *v, const struct host_lookup **first)
@@ -110,6 +119,14 @@ struct adding {
 	uint16_t preference;
 };
 
+/* True: TLSA records could not be had, or are demanded and there are none to use. */
+static bool dane_forbids(const struct route_host *h)
+{
+	if (h->dane.why)
+		return true;
+	return h->part->query->dane == DANE_REQUIRED && (!h->dane.tlsa || h->dane.tlsa->n_records == 0);
+}
+
 static void add_addr(struct route_part *p, struct route_host *h, const struct addr *a, bool secure, void *ctx)
 {
 	struct adding *to = ctx;
@@ -120,9 +137,15 @@ static void add_addr(struct route_part *p, struct route_host *h, const struct ad
 	        .mx = h->name,
 	        .secure = secure,
 	        .mx_secure = p->mx_secure,
+	        .tlsa = h->dane.tlsa,
 	        .method = p->target.method};
 
 	v->n_found++;
+	if (j.why == PROHIBITED_NOT && dane_forbids(h)) {
+		if (!v->undane)
+			v->undane = h;
+		return;
+	}
 	if (j.why == PROHIBITED_NOT) {
 		if (to->route->n < ROUTE_ADDRS_MAX)
 			route_add(to->route, &add);
@@ -161,6 +184,18 @@ static void say_rule(struct route_part *p, const struct verdict *v, const struct
 	else
 		part_fail(p, true, code, enhanced, "%s %s: mail host %s has the prohibited address %s",
 		        p->what, p->target.host, v->example_mx, addr_print(&v->example, ip));
+}
+
+static void say_undane(struct route_part *p, const struct route_host *h)
+{
+	if (h->dane.why)
+		part_fail(p, false, 451, "4.7.5", "%s %s: mail host %s: %s", p->what, p->target.host, h->name,
+		        h->dane.why);
+	else
+		part_fail(p, false, 451, "4.7.5",
+		        "%s %s: DANE is required, and mail host %s has no TLSA records that can be used%s",
+		        p->what, p->target.host, h->name,
+		        h->is_literal || found_secure(h) ? "" : ": its address is not signed by DNSSEC");
 }
 
 static void say_left_out(struct route_part *p, const struct verdict *v)
@@ -215,16 +250,19 @@ static void judge_part(struct route_part *p, const struct verdict *v)
 {
 	const struct host_lookup *failed = NULL;
 
+	p->partial = p->failure.why || lookup_failed(p, v, &failed) || v->undane;
 	if (p->failure.why) {
 		if (!p->failure.permanent || !p->of_domain)
 			query_use_ttl(p->query, ROUTE_TTL_PARTIAL_S);
 		return;
 	}
-	if (lookup_failed(p, v, &failed))
+	if (p->partial)
 		query_use_ttl(p->query, ROUTE_TTL_PARTIAL_S);
 	if (v->n_added)
 		return;
-	if (failed)
+	if (v->undane)
+		say_undane(p, v->undane);
+	else if (failed)
 		part_fail(p, false, 451, "4.4.3", "%s %s: address of %s: %s", p->what, p->target.host,
 		        failed->host->name, failed->why);
 	else if (v->n_found || v->own != UINT32_MAX)
@@ -325,8 +363,13 @@ static void hand_out(struct route_query *q, struct route *route)
 	route->expires_mono_us = loop_now_us(q->router->loop) + ttl_s * SECOND_US;
 	route->epoch = q->router->epoch;
 	route->mx_secure = true;
-	for (unsigned i = 0; i < q->n_parts; i++)
+	for (unsigned i = 0; i < q->n_parts; i++) {
 		route->mx_secure &= q->parts[i].mx_secure;
+		route->partial |= q->parts[i].partial;
+	}
+	for (unsigned i = 0; i < route->n; i++)
+		if (route->addrs[i].tlsa) /* whatever their order */
+			route->dane += addr_hash(&route->addrs[i].addr) ^ route->addrs[i].tlsa->hash;
 	route_shuffle(route, q->router->rnd);
 	query_finish(q, route, NULL);
 }

@@ -26,8 +26,10 @@ static void free_hosts(struct route_part *p, struct dns *dns)
 			struct host_lookup *l = &p->hosts[i].lookups[f];
 			dns_cancel(dns, &l->pending);
 			mem_free(&l->addrs);
+			mem_free(&l->canonical);
 			mem_free(&l->why);
 		}
+		host_free_dane(&p->hosts[i]);
 		mem_free(&p->hosts[i].name);
 	}
 	mem_free(&p->hosts);
@@ -42,6 +44,7 @@ static void free_query(struct route_query *q)
 		dns_cancel(dns, &q->parts[i].mx);
 		free_hosts(&q->parts[i], dns);
 		mem_free(&q->parts[i].failure.why);
+		mem_free(&q->parts[i].mx_canonical);
 	}
 	mem_free(&q->parts);
 	mem_free(&q);
@@ -78,8 +81,7 @@ void part_fail(struct route_part *p, bool permanent, int code, const char *enhan
 	snprintf(p->failure.enhanced, sizeof(p->failure.enhanced), "%s", enhanced);
 }
 
-/* One answer is in. */
-static void answered(struct route_query *q)
+void query_answered(struct route_query *q)
 {
 	assert(q->n_pending > 0);
 	if (--q->n_pending == 0)
@@ -116,9 +118,13 @@ static void addrs_done(void *ctx, const struct dns_answer *a)
 		for (l->n = 0; l->n < a->n; l->n++)
 			l->addrs[l->n] = a->records[l->n].addr;
 	}
+	if (a->name && !ascii_ieq(a->name, l->host->name))
+		l->canonical = mem_strdup(a->name);
 	if (aaaa_decides(l))
 		ask(l->host, FAMILY_V6);
-	answered(q);
+	else if (!l->host->lookups[FAMILY_V4].pending && !l->host->lookups[FAMILY_V6].pending)
+		host_ask_dane(l->host);
+	query_answered(q);
 }
 
 static void ask(struct route_host *h, enum family f)
@@ -208,6 +214,8 @@ static void mx_done(void *ctx, const struct dns_answer *a)
 	p->mx_secure = a->authentic && a->outcome != DNS_FAILED;
 	if (a->outcome != DNS_FAILED)
 		query_use_ttl(p->query, a->ttl_s);
+	if (a->name && !ascii_ieq(a->name, p->target.host))
+		p->mx_canonical = mem_strdup(a->name);
 	switch (a->outcome) {
 	case DNS_ANSWER:
 		use_mx(p, a);
@@ -222,7 +230,7 @@ static void mx_done(void *ctx, const struct dns_answer *a)
 		part_fail(p, false, 451, "4.4.3", "%s %s: MX: %s", p->what, p->target.host, a->why);
 		break;
 	}
-	answered(p->query);
+	query_answered(p->query);
 }
 
 /* --- parts --- */
@@ -293,14 +301,15 @@ static void ready(void *ctx)
 	query_judge(ctx);
 }
 
-struct route_query *route_start(
-        struct router *r, const struct next_hop *hop, bool use_ipv6, route_done *done, void *ctx)
+struct route_query *route_start(struct router *r, const struct next_hop *hop, bool use_ipv6,
+        enum dane_use dane, route_done *done, void *ctx)
 {
 	struct route_query *q = mem_zalloc(sizeof(*q));
 
 	*q = (struct route_query){.router = r,
 	        .type = hop->type,
 	        .use_ipv6 = use_ipv6,
+	        .dane = dane,
 	        .ttl_s = UINT32_MAX,
 	        .done = done,
 	        .ctx = ctx};

@@ -4,6 +4,8 @@
  * A query has parts: one for a domain or a gateway, one for each item of a list of routes. Parts are looked up at the
  * same time and judged together when the last answer is in.
  *
+ * With DANE a host's TLSA records are asked for when its addresses are known, and their names are signed.
+ *
  *     start ──address, socket───────────────────▶ ready ──▶ judge ──▶ done
  *       └─▶ mx ──MX records, or NODATA──▶ hosts ───┘
  *            └──NXDOMAIN, null MX, failure──────────┘
@@ -39,7 +41,17 @@ struct host_lookup {
 	struct addr *addrs; /* owns */
 	unsigned n;
 	bool authentic;
-	char *why; /* owns; of a failure */
+	char *canonical; /* owns; behind CNAMEs, NULL = the host's own name */
+	char *why;       /* owns; of a failure */
+};
+
+/* The TLSA records of a host: looked for at the first name, then at the second (RFC 7672 2.1.3, 2.2.2) */
+struct tlsa_lookup {
+	struct dns_query *pending;
+	const char *bases[2]; /* borrowed of the host */
+	unsigned n_bases, base;
+	struct tlsa *tlsa; /* owns a reference; NULL = none */
+	char *why;         /* owns; of a failure: the host must not be used */
 };
 
 struct route_host {
@@ -50,6 +62,7 @@ struct route_host {
 	bool is_literal; /* the MX record names an address */
 	struct addr literal;
 	struct host_lookup lookups[N_FAMILIES];
+	struct tlsa_lookup dane;
 };
 
 /* Why a part has no address */
@@ -67,6 +80,8 @@ struct route_part {
 	struct next_hop_target target;
 	struct dns_query *mx;
 	bool mx_secure, implicit;
+	bool partial; /* of some of it DNS could not tell what is to be known */
+	char *mx_canonical; /* owns; of the name whose MX were asked for, behind CNAMEs; NULL = its own */
 	struct route_host *hosts;
 	unsigned n_hosts;
 	struct part_failure failure;
@@ -76,6 +91,7 @@ struct route_query {
 	struct router *router;
 	enum next_hop_type type;
 	bool use_ipv6;
+	enum dane_use dane;
 	struct timer ready; /* judges when nothing had to be asked */
 	uint32_t ttl_s;
 	struct route_part *parts;
@@ -83,6 +99,12 @@ struct route_query {
 	route_done *done;
 	void *ctx;
 };
+
+/* route_dane.c: the host's addresses are known. */
+void host_ask_dane(struct route_host *);
+void host_free_dane(struct route_host *);
+/* One answer is in. */
+void query_answered(struct route_query *);
 
 /* The first one stays. */
 void part_fail(struct route_part *, bool permanent, int code, const char *enhanced, const char *fmt, ...)

@@ -32,6 +32,7 @@
 #include "message.h"
 #include "queue/profile.h"
 #include "session/outcome.h"
+#include "session/tlsa.h"
 #include "spool/body.h"
 
 struct session;     /* handle, valid until on_closed has run */
@@ -43,9 +44,9 @@ struct session_facts {
 	struct addr source, peer; /* getsockname(), getpeername(); AF_UNSPEC before connect */
 	const char *mx, *ehlo;    /* host name connected to; EHLO name used */
 	const char *tls_version, *tls_cipher, *tls_verified, *tls_sni; /* NULL = clear */
-	bool tls_resumed;
 	bool dsn; /* it takes RFC 3461's parameters, so reports of success are its business */
 	bool lmtp;
+	bool tls_resumed, tls_insecure_mx; /* judged by DANE, but the host's name came unsigned */
 };
 
 struct session_job {
@@ -87,6 +88,7 @@ struct session_open {
 	struct addr peer;      /* with port */
 	const char *mx;        /* host name, for EHLO-independent uses (TLS, events); copied */
 	const char *next_hop;  /* its domain or gateway: a certificate may be for it as well; NULL; copied */
+	struct tlsa *tlsa;     /* DANE: TLS, with a certificate that these let pass; NULL = none; shared */
 	const char *unix_path; /* lmtp:unix: NULL otherwise; copied */
 	struct addr source;    /* AF_UNSPEC only with any_source, unix_path, or a DSN as first job */
 	bool any_source;

@@ -23,6 +23,7 @@ static struct session *session_check(struct session *s)
 static void owner_free(struct session *s)
 {
 	profile_unref(&s->profile);
+	tlsa_unref(&s->tlsa);
 	mem_free(&s->mx);
 	mem_free(&s->next_hop);
 	mem_free(&s->ehlo);
@@ -256,6 +257,7 @@ struct session *session_open(struct session_net *net, const struct session_open 
 	s->ctx = open->ctx;
 	s->profile = profile_ref(open->profile);
 	s->o = &s->profile->o;
+	s->tlsa = tlsa_ref(open->tlsa);
 	s->method = open->method ? *open->method : s->o->delivery_method;
 	s->mx = mem_strdup(open->mx ? open->mx : "");
 	s->next_hop = open->next_hop ? mem_strdup(open->next_hop) : NULL;

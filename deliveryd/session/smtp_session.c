@@ -405,7 +405,8 @@ static void reply_banner(struct session *s)
 	} else if (s->method == DELIVERY_LMTP) {
 		smtp_session_enter(s, SMTP_LHLO);
 	} else {
-		smtp_session_enter(s, s->method == DELIVERY_SMTP ? SMTP_HELO : SMTP_EHLO);
+		/* where DANE demands TLS, delivery_method smtp cannot mean to do without */
+		smtp_session_enter(s, s->method == DELIVERY_SMTP && !s->tlsa ? SMTP_HELO : SMTP_EHLO);
 	}
 }
 

@@ -95,6 +95,7 @@ struct session {
 	struct source_connect where; /* strings owned here */
 	char *mx, *next_hop, *ehlo, *binding, *unix_path, *xclient;
 	struct profile *profile; /* shares */
+	struct tlsa *tlsa;       /* shares; NULL = no DANE */
 	const struct conn_options *o;
 	enum delivery_method method;
 

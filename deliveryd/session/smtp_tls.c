@@ -14,7 +14,8 @@
 
 static struct tls_place place_of(const struct session *s)
 {
-	return (struct tls_place){.binding = s->binding, .mx = s->mx, .peer = &s->where.peer, .demand = s->o};
+	return (struct tls_place){
+	        .binding = s->binding, .mx = s->mx, .peer = &s->where.peer, .demand = s->o, .tlsa = s->tlsa};
 }
 
 /* A certificate may be for the MX host or for the next hop; an address stands for itself. */
@@ -36,7 +37,15 @@ static const char *sni_of(const struct session *s)
 {
 	struct addr a;
 
+	if (s->tlsa)
+		return s->tlsa->base;
 	return s->mx[0] != '\0' && s->mx[0] != '[' && !addr_parse(s->mx, &a, NULL) ? s->mx : NULL;
+}
+
+/* DANE goes before the options. */
+static enum tls_use use_of(const struct session *s)
+{
+	return s->tlsa ? TLS_REQUIRED : s->o->tls;
 }
 
 enum smtp_tls_choice smtp_tls_choose(struct session *s)
@@ -44,9 +53,9 @@ enum smtp_tls_choice smtp_tls_choose(struct session *s)
 	bool offered = (s->offer.extensions & SMTP_EXT_STARTTLS) != 0;
 	struct tls_place place = place_of(s);
 
-	if (s->tls || s->o->tls == TLS_NO)
+	if (s->tls || use_of(s) == TLS_NO)
 		return SMTP_TLS_CLEAR;
-	if (s->o->tls == TLS_REQUIRED)
+	if (use_of(s) == TLS_REQUIRED)
 		return offered ? SMTP_TLS_START : SMTP_TLS_MISSING;
 	if (!offered || s->clear_only || s->unix_path)
 		return SMTP_TLS_CLEAR;
@@ -59,7 +68,7 @@ enum smtp_tls_choice smtp_tls_choose(struct session *s)
 bool smtp_tls_may_do_without(struct session *s)
 {
 	/* with credentials a forged refusal would be worth something */
-	return s->o->tls == TLS_IFAVAILABLE && s->o->tls_ifavailable_fallback &&
+	return use_of(s) == TLS_IFAVAILABLE && s->o->tls_ifavailable_fallback &&
 	       s->o->outbound_smtp_auth_type == AUTH_NONE;
 }
 
@@ -112,22 +121,31 @@ static void tls_is_up(struct session *s)
 	s->facts.tls_cipher = s->tls_facts.cipher;
 	s->facts.tls_sni = sni_of(s);
 	s->facts.tls_resumed = s->tls_facts.resumed;
+	s->facts.tls_insecure_mx = s->tlsa && !s->tlsa->mx_secure;
 	s->tls = true;
 	smtp_trace_tls(s);
 	s->offer = (struct smtp_offer){0}; /* what was offered in clear text counts no more */
 	smtp_session_enter(s, s->method == DELIVERY_LMTP ? SMTP_LHLO : SMTP_EHLO);
 }
 
+static bool certificate_ok(struct session *s, struct error *err)
+{
+	char ip[ADDR_TEXT_SIZE];
+	const char *names[3];
+
+	if (s->tlsa && s->tlsa->n_records > 0)
+		return tls_stream_verify_dane(&s->stream, s->tlsa, &s->facts.tls_verified, err);
+	names_of(s, names, ip);
+	return tls_stream_verify(&s->stream, s->o->tls_verify, names, &s->facts.tls_verified, err);
+}
+
 static void check_certificate(struct session *s)
 {
 	struct tls_place place = place_of(s);
-	char ip[ADDR_TEXT_SIZE];
-	const char *names[3];
 	struct error err;
 	struct str text;
 
-	names_of(s, names, ip);
-	if (tls_stream_verify(&s->stream, s->o->tls_verify, names, &s->facts.tls_verified, &err)) {
+	if (certificate_ok(s, &err)) {
 		tls_is_up(s);
 		return;
 	}

@@ -12,6 +12,7 @@
 #include <gnutls/gnutls.h>
 #include "base/addr.h"
 #include "conf/conf.h"
+#include "session/tlsa.h"
 
 struct tls_memory;
 struct tls_memory *tls_memory_new(void);
@@ -21,6 +22,7 @@ struct tls_place {
 	const char *binding, *mx;
 	const struct addr *peer;
 	const struct conn_options *demand;
+	const struct tlsa *tlsa; /* NULL = no DANE */
 };
 /* The ticket, borrowed until the next call; size 0 = none. */
 gnutls_datum_t tls_memory_ticket(struct tls_memory *, const struct tls_place *, uint64_t now_us);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/mem.h"
+#include "session/tls_dane.h"
 
 #define RECORD_MAX 16384
 #define RENEGOTIATIONS_MAX 3 /* asked for in one session; then it is no mail server that asks */
@@ -217,6 +218,15 @@ bool tls_stream_verify(struct stream *s, enum tls_verify how, const char *const 
 	if (how == TLS_VERIFY_HOST && strcmp(*verified, "host") != 0)
 		return error_set(err, "the certificate is not for %s", names[0] ? names[0] : "an address");
 	return true;
+}
+
+bool tls_stream_verify_dane(
+        struct stream *s, const struct tlsa *t, const char **verified, struct error *err)
+{
+	unsigned n = 0;
+	const gnutls_datum_t *chain = gnutls_certificate_get_peers(layer_of(s)->session, &n);
+
+	return tls_dane_verify(chain, chain ? n : 0, t, verified, err);
 }
 
 /* --- facts ------------------------------------------------------------------------------------------------------ */

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "session/stream.h"
 #include "session/tls_creds.h"
+#include "session/tlsa.h"
 
 /* sni: NULL = none (the host is an address). ticket: of an earlier session, size 0 = none. */
 void tls_stream_start(
@@ -25,6 +26,10 @@ enum tls_step tls_stream_handshake(struct stream *, struct error *);
  * *verified: "host", "ca" or "no". False: err says why not; with TLS_VERIFY_NO and _OPTIONAL it is never false. */
 bool tls_stream_verify(
         struct stream *, enum tls_verify, const char *const *names, const char **verified, struct error *);
+
+/* The same by TLSA records. */
+bool tls_stream_verify_dane(
+        struct stream *, const struct tlsa *, const char **verified, struct error *);
 
 struct tls_facts {
 	char version[16], cipher[64]; /* "TLSv1.3", "TLS_AES_256_GCM_SHA384" */

@@ -30,6 +30,7 @@ struct fake_name {
 	uint64_t delay_us;
 	uint32_t ttl_s;
 	bool authentic;
+	char *alias; /* owns */
 };
 struct fake_asked {
 	struct fake_asked *next;
@@ -112,6 +113,8 @@ static void fill_in(
 		a->why = o->why;
 		return;
 	}
+	if (n->alias)
+		records[a->n++] = (struct dns_record){.raw = {(const uint8_t *)n->alias, 0}};
 	for (unsigned i = 0; i < n->n_records && a->n < 100; i++)
 		if (n->records[i].type == type)
 			records[a->n++] = n->records[i].record;
@@ -125,10 +128,17 @@ static void answer(void *ctx)
 	struct dns_record records[FAKE_DNS_RECORDS];
 	struct fake_name *n = find(q->owner, q->name);
 	struct dns_answer a = {.outcome = DNS_NXDOMAIN, .name = q->name, .ttl_s = 300};
+	bool authentic = true;
 
 	unlink_query(q);
+	while (n && n->alias && q->type != DNS_CNAME && !override_of(n, q->type)) {
+		authentic &= n->authentic;
+		a.name = n->alias;
+		n = find(q->owner, n->alias);
+	}
 	if (n)
 		fill_in(&a, n, q->type, records);
+	a.authentic &= authentic;
 	if (!a.why)
 		a.why = a.outcome == DNS_FAILED ? "SERVFAIL from 192.0.2.53:53" : "";
 	q->done(q->ctx, &a);
@@ -210,6 +220,7 @@ static void free_records(struct fake_name *n)
 	}
 	for (unsigned i = 0; i < n->n_overrides; i++)
 		free(n->overrides[i].why);
+	free(n->alias);
 }
 
 void fake_dns_forget(struct fake_dns *f, const char *name)
@@ -284,6 +295,14 @@ void fake_dns_raw(struct fake_dns *f, const char *name, enum dns_type type, cons
 	r->raw.len = (uint16_t)len;
 }
 
+void fake_dns_cname(struct fake_dns *f, const char *name, const char *target)
+{
+	struct fake_name *n = find_or_add(f, name);
+
+	free(n->alias);
+	n->alias = mem_strdup(target);
+}
+
 void fake_dns_outcome(
         struct fake_dns *f, const char *name, unsigned type, enum dns_outcome outcome, const char *why)
 {
@@ -348,7 +367,8 @@ static bool script_type(const char *text, unsigned *type)
 	static const struct {
 		const char *name;
 		unsigned type;
-	} types[] = {{"", 0}, {"mx", DNS_MX}, {"a", DNS_A}, {"aaaa", DNS_AAAA}, {"tlsa", DNS_TLSA}};
+	} types[] = {{"", 0}, {"mx", DNS_MX}, {"a", DNS_A}, {"aaaa", DNS_AAAA}, {"tlsa", DNS_TLSA},
+	        {"cname", DNS_CNAME}};
 
 	for (size_t i = 0; i < array_len(types); i++)
 		if (ascii_ieq(text, types[i].name)) {
@@ -356,6 +376,25 @@ static bool script_type(const char *text, unsigned *type)
 			return true;
 		}
 	return false;
+}
+
+static bool script_tlsa(struct fake_dns *f, const char *line)
+{
+	char name[256], hex[8192] = "";
+	unsigned head[3];
+	uint8_t rdata[4096];
+	size_t n;
+
+	if (sscanf(line, "%*s %255s %u %u %u %8191s", name, &head[0], &head[1], &head[2], hex) < 4)
+		return false;
+	for (n = 0; n < 3; n++)
+		rdata[n] = (uint8_t)head[n];
+	for (const char *p = hex; p[0] && p[1] && n < sizeof(rdata); p += 2, n++) {
+		char digits[3] = {p[0], p[1], '\0'};
+		rdata[n] = (uint8_t)strtoul(digits, NULL, 16);
+	}
+	fake_dns_raw(f, name, DNS_TLSA, rdata, n);
+	return true;
 }
 
 static bool script_outcome(struct fake_dns *f, const char *verb, const char *name, const char *arg)
@@ -397,6 +436,12 @@ bool fake_dns_script(struct fake_dns *f, const char *line, struct error *err)
 		fake_dns_delay(f, name, strtoull(a, NULL, 10) * 1000);
 	else if (strcmp(verb, "ttl") == 0 && n == 3)
 		fake_dns_ttl(f, name, (uint32_t)strtoul(a, NULL, 10));
+	else if (strcmp(verb, "cname") == 0 && n == 3)
+		fake_dns_cname(f, name, a);
+	else if (strcmp(verb, "secure") == 0 && n == 2)
+		fake_dns_authentic(f, name, true);
+	else if (strcmp(verb, "tlsa") == 0)
+		return script_tlsa(f, line) || error_set(err, "not a TLSA record: %s", line);
 	else if (strcmp(verb, "forget") == 0 && n == 2)
 		fake_dns_forget(f, name);
 	else if (!script_outcome(f, verb, name, a))

@@ -20,6 +20,8 @@ void fake_dns_mx(
         struct fake_dns *, const char *name, unsigned preference, const char *host /* "" = null MX */);
 void fake_dns_addr(struct fake_dns *, const char *name, const char *ip); /* A or AAAA, as it reads */
 void fake_dns_raw(struct fake_dns *, const char *name, enum dns_type, const void *rdata, size_t len);
+/* An alias; each name on the way has to be authentic for the answer to be. */
+void fake_dns_cname(struct fake_dns *, const char *name, const char *target);
 /* Answers this (name, type) so, whatever records stand: DNS_NODATA, DNS_NXDOMAIN, DNS_FAILED (why may be
  * NULL). type 0 = all types. DNS_ANSWER takes it back. */
 void fake_dns_outcome(struct fake_dns *, const char *name, unsigned type, enum dns_outcome, const char *why);
@@ -34,6 +36,7 @@ unsigned fake_dns_open(const struct fake_dns *); /* look-ups not yet answered or
  * One line of a script; false = not one of ours or malformed (err says which).
  *   mx NAME PREF HOST | mx NAME null | addr NAME IP | nodata NAME [mx|a|aaaa] | nxdomain NAME [TYPE]
  *   servfail NAME [TYPE] | silent NAME | delay NAME MS | ttl NAME S | answer NAME | forget NAME
+ *   cname NAME TARGET | secure NAME | tlsa NAME USAGE SELECTOR MATCHING HEX
  */
 bool fake_dns_script(struct fake_dns *, const char *line, struct error *);
 

@@ -126,11 +126,12 @@ static void answer(void *ctx)
 	done(done_ctx, NULL, &e->why);
 }
 
-struct route_query *route_start(
-        struct router *r, const struct next_hop *hop, bool use_ipv6, route_done *done, void *ctx)
+struct route_query *route_start(struct router *r, const struct next_hop *hop, bool use_ipv6,
+        enum dane_use dane, route_done *done, void *ctx)
 {
 	struct route_query *rq = mem_zalloc(sizeof(*rq));
 	(void)use_ipv6;
+	(void)dane;
 	rq->router = r;
 	rq->entry = r->all ? r->all : entry(r, hop->name);
 	rq->entry->asked++;

@@ -314,6 +314,8 @@ static const char *value_text(const json_t *value, char *buf, size_t size)
 		return NULL;
 	if (json_is_string(value))
 		return json_string_value(value);
+	if (json_is_boolean(value))
+		return json_is_true(value) ? "true" : "false";
 	if (json_is_integer(value))
 		snprintf(buf, size, "%lld", (long long)json_integer_value(value));
 	else
@@ -551,6 +553,8 @@ static bool step_host(struct script *s, struct scripted_mx *mx)
 		world_host_tls(s->world, mx, s->n > 2 ? s->words[2] : s->words[0]);
 		return true;
 	}
+	if (strcmp(what, "tlsa") == 0)
+		return world_host_tlsa(s->world, s->words[0], s->n > 2 ? s->words[2] : "", s->n > 3, s->err);
 	if (strcmp(what, "saw") == 0)
 		return host_saw(s, mx);
 	if (strcmp(what, "log") == 0)
@@ -577,6 +581,9 @@ static const struct {
         {"ttl", step_dns},
         {"answer", step_dns},
         {"forget", step_dns},
+        {"secure", step_dns},
+        {"cname", step_dns},
+        {"tlsa", step_dns},
         {"set", step_set},
         {"file", step_file},
         {"reload", step_reload},

@@ -6,7 +6,7 @@
  *
  *   before or between messages
  *     mx DOMAIN PREF HOST           an MX record; HOST gets a scripted MX host, an address, and an A record
- *     addr|nodata|nxdomain|servfail|silent|delay|ttl|answer|forget ...     as fake_dns_script() has them
+ *     cname|secure|tlsa|addr|nodata|nxdomain|servfail|silent|delay|ttl|answer|forget ...     as fake_dns_script() has them
  *     set PATH JSON                 policy.json: `set domains/x.test/gateway "127.0.1.1"`; then `reload`
  *     file NAME MODE TEXT           a file beside the configuration: `file token 0640 secret`
  *     reload | restart              the new policy; stop in order and start again on the spool
@@ -14,6 +14,7 @@
  *     HOST POINT...: ACTION...      what the MX host does (scripted_mx.h)
  *     HOST forget                   it behaves again
  *     HOST tls [NAME]               it does STARTTLS, with a certificate for NAME (itself) by the authority "ca.pem"
+ *     HOST tlsa "U S M" [wrong]     a TLSA record for that certificate (usage 2: for its authority), signed
  *   what happens
  *     send [from=A] to=A[,A...] [binding=NAME] [body=TEXT] [size=BYTES] [8bit] [utf8] [times=N]
  *          [ret=full|hdrs] [envid=X] [notify=never|[success][,failure][,delay]] [orcpt=same|TYPE;X]

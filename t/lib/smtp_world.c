@@ -144,7 +144,41 @@ void world_host_tls(struct world *w, struct scripted_mx *mx, const char *name)
 
 	tls_cert_issue(w->ca, name, 30, &cert);
 	scripted_mx_tls(mx, cert.certificate, cert.key, NULL);
+	for (unsigned i = 0; i < w->n_hosts; i++) {
+		if (w->hosts[i].mx != mx)
+			continue;
+		free(w->hosts[i].certificate);
+		w->hosts[i].certificate = mem_strdup(cert.certificate);
+	}
 	tls_cert_free(&cert);
+}
+
+/* Of the certificate it has; a wrong one has its last digit changed. */
+bool world_host_tlsa(struct world *w, const char *host, const char *numbers, bool wrong, struct error *err)
+{
+	const char *pem = NULL;
+	unsigned usage, selector, matching;
+	char *hex, *line, *name;
+	bool ok;
+
+	for (unsigned i = 0; i < w->n_hosts; i++)
+		if (strcmp(w->hosts[i].name, host) == 0)
+			pem = w->hosts[i].certificate;
+	if (!pem || sscanf(numbers, "%u %u %u", &usage, &selector, &matching) != 3)
+		return error_set(err, "HOST tlsa \"USAGE SELECTOR MATCHING\" [wrong], behind HOST tls");
+	hex = tls_cert_tlsa(usage == 2 ? tls_ca_pem(w->ca) : pem, selector, matching);
+	if (wrong)
+		hex[strlen(hex) - 1] = hex[strlen(hex) - 1] == '0' ? '1' : '0';
+	name = mem_printf("_%u._tcp.%s", w->port, host);
+	line = mem_printf("secure %s", name);
+	ok = world_dns(w, line, err);
+	mem_free(&line);
+	line = mem_printf("tlsa %s %u %u %u %s", name, usage, selector, matching, hex);
+	ok = ok && world_dns(w, line, err);
+	mem_free(&line);
+	mem_free(&name);
+	mem_free(&hex);
+	return ok;
 }
 
 bool world_dns(struct world *w, const char *line, struct error *err)
@@ -369,6 +403,7 @@ void world_free(struct world **pw)
 	for (i = 0; i < w->n_hosts; i++) {
 		scripted_mx_free(&w->hosts[i].mx);
 		mem_free(&w->hosts[i].name);
+		mem_free(&w->hosts[i].certificate);
 	}
 	mem_free(&w->hosts);
 	policy_unref(&w->policy);

@@ -17,7 +17,7 @@
 #include "t/lib/tls_certs.h"
 
 struct world_host {
-	char *name;
+	char *name, *certificate; /* PEM, NULL = none */
 	struct scripted_mx *mx;
 };
 
@@ -73,6 +73,7 @@ struct scripted_mx *world_host(struct world *, const char *name, bool make);
 
 /* The host does STARTTLS with a certificate for `name`, signed by the world's authority; the latter is "ca.pem" in
  * the configuration. */
+bool world_host_tlsa(struct world *, const char *host, const char *numbers, bool wrong, struct error *);
 void world_host_tls(struct world *, struct scripted_mx *, const char *name);
 
 struct world_message {

@@ -1,10 +1,13 @@
 #include "t/lib/tls_certs.h"
 
+#include <gnutls/abstract.h>
+#include <gnutls/crypto.h>
 #include <gnutls/x509.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "base/mem.h"
+#include "base/str.h"
 
 #define DAY 86400
 
@@ -75,6 +78,21 @@ struct tls_ca *tls_ca_new(const char *name)
 	return ca;
 }
 
+struct tls_ca *tls_ca_below(struct tls_ca *above, const char *name, int days)
+{
+	struct tls_ca *ca = mem_zalloc(sizeof(*ca));
+	time_t now = time(NULL);
+
+	ca->key = key_new();
+	ca->serial = 1;
+	ca->crt = crt_new(name, ca->key, ++above->serial, now - 60 * DAY, now + days * DAY);
+	must(gnutls_x509_crt_set_basic_constraints(ca->crt, 1, -1));
+	must(gnutls_x509_crt_set_key_usage(ca->crt, GNUTLS_KEY_KEY_CERT_SIGN));
+	must(gnutls_x509_crt_sign2(ca->crt, above->crt, above->key, GNUTLS_DIG_SHA256, 0));
+	ca->pem = pem_of(ca->crt);
+	return ca;
+}
+
 void tls_ca_free(struct tls_ca **pca)
 {
 	struct tls_ca *ca = *pca;
@@ -109,6 +127,45 @@ void tls_cert_issue(struct tls_ca *ca, const char *host, int days, struct tls_ce
 	gnutls_free(out.data);
 	gnutls_x509_crt_deinit(crt);
 	gnutls_x509_privkey_deinit(key);
+}
+
+static gnutls_datum_t key_der(gnutls_x509_crt_t crt)
+{
+	gnutls_pubkey_t key;
+	gnutls_datum_t der;
+
+	must(gnutls_pubkey_init(&key));
+	must(gnutls_pubkey_import_x509(key, crt, 0));
+	must(gnutls_pubkey_export2(key, GNUTLS_X509_FMT_DER, &der));
+	gnutls_pubkey_deinit(key);
+	return der;
+}
+
+char *tls_cert_tlsa(const char *pem, unsigned selector, unsigned matching)
+{
+	gnutls_datum_t text = {(unsigned char *)(uintptr_t)pem, (unsigned)strlen(pem)}, der;
+	unsigned char digest[64], *bytes = digest;
+	size_t n = matching == 1 ? 32 : 64, i;
+	gnutls_x509_crt_t crt;
+	struct str hex;
+
+	must(gnutls_x509_crt_init(&crt));
+	must(gnutls_x509_crt_import(crt, &text, GNUTLS_X509_FMT_PEM));
+	if (selector == 1)
+		der = key_der(crt);
+	else
+		must(gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_DER, &der));
+	if (matching == 0)
+		bytes = der.data, n = der.size;
+	else
+		must(gnutls_hash_fast(
+		        matching == 1 ? GNUTLS_DIG_SHA256 : GNUTLS_DIG_SHA512, der.data, der.size, digest));
+	str_init(&hex);
+	for (i = 0; i < n; i++)
+		str_printf(&hex, "%02x", bytes[i]);
+	gnutls_free(der.data);
+	gnutls_x509_crt_deinit(crt);
+	return str_steal(&hex);
 }
 
 void tls_cert_free(struct tls_cert *cert)

@@ -378,7 +378,12 @@ static void test_across_options(void **state)
 	                "that needs it will wait\n"},
 	        {BINDING(A ", \"tls\": \"no\", \"tls_verify\": \"host\""),
 	                "warning: " ACME ": tls_verify (\"host\") has no effect with tls (\"no\"): without "
-	                "TLS there is no certificate\n"},
+	                "TLS there is no certificate\n"
+	                "warning: " ACME ": dane (\"ifavailable\") has no effect with tls (\"no\"): mail goes "
+	                "out in clear text even where TLSA records forbid it\n"},
+	        {BINDING(A ", \"tls\": \"no\", \"dane\": \"required\""),
+	                "warning: " ACME ": dane (\"required\") has no effect with tls (\"no\"): mail goes out "
+	                "in clear text even where TLSA records forbid it\n"},
 	        {BINDING(A ", \"max_outbound_connections\": 9, \"server_max_outbound_connections\": 5"),
 	                "warning: " ACME ": max_outbound_connections (9) is more than "
 	                "server_max_outbound_connections (5): one next "

@@ -14,6 +14,7 @@ struct world {
 	struct loop *loop;
 	struct fake_dns *dns;
 	struct router *router;
+	enum dane_use dane;
 	/* the last answer */
 	unsigned n_done;
 	struct route *route;
@@ -62,7 +63,7 @@ static void ask(struct world *w, enum next_hop_type type, const char *name, bool
 	struct next_hop hop = {.type = type, .name = name, .port = 25};
 	unsigned before = w->n_done;
 
-	assert_non_null(route_start(w->router, &hop, use_ipv6, on_route, w));
+	assert_non_null(route_start(w->router, &hop, use_ipv6, w->dane, on_route, w));
 	assert_int_equal(w->n_done, before); /* never from inside */
 	run(w);
 	assert_int_equal(w->n_done, before + 1);
@@ -671,6 +672,213 @@ static void expires_with_the_shortest_ttl(void **state)
 	teardown(&w);
 }
 
+/* --- DANE: which records count for which host (RFC 7672 2.1, 2.2) ------------------------------------------------- */
+
+#define DIGEST "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+#define HOST "mx d.test 10 a.test;addr a.test 192.0.2.1;"
+#define SIGNED HOST "secure d.test;secure a.test;"
+#define TLSA(name) "secure _25._tcp." name ";tlsa _25._tcp." name " 3 1 1 " DIGEST ";"
+#define ALIAS "mx d.test 10 a.test;cname a.test b.test;addr b.test 192.0.2.1;secure d.test;"
+
+static const struct {
+	const char *what, *dns;
+	enum dane_use dane;
+	const char *
+	        expect; /* "HOST[/BASE,NAME,...:RECORDS[!]]" for each address, "!": the MX is not signed; or "CODE ENHANCED" */
+	const char *says;
+	const char *not_asked; /* its TLSA records */
+} dane_cases[] = {
+        {"signed", SIGNED TLSA("a.test"), DANE_IFAVAILABLE, "a.test/a.test,d.test:1", NULL, NULL},
+        {"dane no", SIGNED TLSA("a.test"), DANE_NO, "a.test", NULL, "a.test"},
+        {"nothing signed", HOST TLSA("a.test"), DANE_IFAVAILABLE, "a.test", NULL, "a.test"},
+        {"unsigned MX, signed host", HOST "secure a.test;" TLSA("a.test"), DANE_IFAVAILABLE,
+                "a.test/a.test:1!", NULL, NULL},
+        {"signed MX, unsigned host", HOST "secure d.test;" TLSA("a.test"), DANE_IFAVAILABLE, "a.test", NULL,
+                "a.test"},
+        {"unsigned TLSA", SIGNED "tlsa _25._tcp.a.test 3 1 1 " DIGEST, DANE_IFAVAILABLE, "a.test", NULL,
+                NULL},
+        {"no TLSA", SIGNED "secure _25._tcp.a.test;nodata _25._tcp.a.test", DANE_IFAVAILABLE, "a.test", NULL,
+                NULL},
+        {"no such name", SIGNED, DANE_IFAVAILABLE, "a.test", NULL, NULL},
+        {"TLSA servfail", SIGNED "servfail _25._tcp.a.test", DANE_IFAVAILABLE, "451 4.7.5",
+                "TLSA records of a.test: SERVFAIL", NULL},
+        {"TLSA servfail, another host",
+                SIGNED "servfail _25._tcp.a.test;mx d.test 20 c.test;addr c.test 192.0.2.3", DANE_IFAVAILABLE,
+                "c.test", NULL, NULL},
+        {"TLSA servfail at an unsigned host", HOST "servfail _25._tcp.a.test", DANE_IFAVAILABLE, "a.test",
+                NULL, "a.test"},
+        {"address servfail", SIGNED "servfail a.test", DANE_IFAVAILABLE, "451 4.4.3", "SERVFAIL", NULL},
+        {"none of them usable", SIGNED "secure _25._tcp.a.test;tlsa _25._tcp.a.test 1 1 1 " DIGEST,
+                DANE_IFAVAILABLE, "a.test/a.test,d.test:0", NULL, NULL},
+        {"alias, all signed, records behind it", ALIAS "secure a.test;secure b.test;" TLSA("b.test"),
+                DANE_IFAVAILABLE, "a.test/b.test,d.test:1", NULL, "a.test"},
+        {"alias, all signed, records at it", ALIAS "secure a.test;secure b.test;" TLSA("a.test"),
+                DANE_IFAVAILABLE, "a.test/a.test,d.test:1", NULL, NULL},
+        {"alias, all signed, both",
+                ALIAS "secure a.test;secure b.test;" TLSA("a.test") "secure _25._tcp.b.test;"
+                                                                    "tlsa _25._tcp.b.test 0 0 1 " DIGEST,
+                DANE_IFAVAILABLE, "a.test/b.test,d.test:0", NULL, "a.test"},
+        {"alias signed, target not", ALIAS "secure a.test;" TLSA("a.test") TLSA("b.test"), DANE_IFAVAILABLE,
+                "a.test/a.test,d.test:1", NULL, "b.test"},
+        {"alias not signed, target is", ALIAS "secure b.test;" TLSA("a.test") TLSA("b.test"),
+                DANE_IFAVAILABLE, "a.test", NULL, "b.test"},
+        {"alias, target not signed, CNAME servfail", ALIAS "secure a.test;servfail a.test cname",
+                DANE_IFAVAILABLE, "451 4.7.5", "CNAME of a.test: SERVFAIL", NULL},
+        {"alias, records behind it servfail",
+                ALIAS "secure a.test;secure b.test;servfail _25._tcp.b.test;" TLSA("a.test"),
+                DANE_IFAVAILABLE, "451 4.7.5", "TLSA records of b.test", "a.test"},
+        {"TLSA itself is an alias",
+                SIGNED "secure _25._tcp.a.test;cname _25._tcp.a.test t.test;"
+                       "secure t.test;tlsa t.test 2 0 1 " DIGEST,
+                DANE_IFAVAILABLE, "a.test/a.test,d.test:1", NULL, NULL},
+        {"TLSA itself is an alias to what is not signed",
+                SIGNED "secure _25._tcp.a.test;"
+                       "cname _25._tcp.a.test t.test;tlsa t.test 2 0 1 " DIGEST,
+                DANE_IFAVAILABLE, "a.test", NULL, NULL},
+        {"the domain is an alias",
+                "cname d.test e.test;secure d.test;mx e.test 10 a.test;secure e.test;addr a.test 192.0.2.1;"
+                "secure a.test;" TLSA("a.test"),
+                DANE_IFAVAILABLE, "a.test/a.test,d.test,e.test:1", NULL, NULL},
+        {"no MX", "addr d.test 192.0.2.1;secure d.test;" TLSA("d.test"), DANE_IFAVAILABLE, "d.test/d.test:1",
+                NULL, NULL},
+        {"one host with, one without",
+                SIGNED TLSA("a.test") "mx d.test 20 c.test;addr c.test 192.0.2.3;secure c.test",
+                DANE_IFAVAILABLE, "a.test/a.test,d.test:1 c.test", NULL, NULL},
+        {"required", SIGNED TLSA("a.test"), DANE_REQUIRED, "a.test/a.test,d.test:1", NULL, NULL},
+        {"required, one host without",
+                SIGNED TLSA("a.test") "mx d.test 5 c.test;addr c.test 192.0.2.3;secure c.test", DANE_REQUIRED,
+                "a.test/a.test,d.test:1", NULL, NULL},
+        {"required, not signed", HOST, DANE_REQUIRED, "451 4.7.5", "not signed by DNSSEC", NULL},
+        {"required, none", SIGNED, DANE_REQUIRED, "451 4.7.5", "no TLSA records that can be used", NULL},
+        {"required, unsigned records", SIGNED "tlsa _25._tcp.a.test 3 1 1 " DIGEST, DANE_REQUIRED,
+                "451 4.7.5", NULL, NULL},
+        {"required, none of them usable", SIGNED "secure _25._tcp.a.test;tlsa _25._tcp.a.test 3 1 1 00",
+                DANE_REQUIRED, "451 4.7.5", NULL, NULL},
+        {"required, an MX that is a literal", "mx d.test 10 192.0.2.7;secure d.test", DANE_REQUIRED,
+                "451 4.7.5", NULL, NULL},
+};
+
+static int by_host(const void *pa, const void *pb)
+{
+	const struct route_addr *a = pa, *b = pb;
+
+	return strcmp(a->mx, b->mx);
+}
+
+static char *print_dane(const struct world *w)
+{
+	struct str s;
+
+	if (!w->route)
+		return mem_printf("%d %s", w->why.code, w->why.enhanced);
+	str_init(&s);
+	qsort(w->route->addrs, w->route->n, sizeof(*w->route->addrs), by_host);
+	for (unsigned i = 0; i < w->route->n; i++) {
+		const struct tlsa *t = w->route->addrs[i].tlsa;
+		str_printf(&s, "%s%s", i ? " " : "", w->route->addrs[i].mx);
+		for (unsigned k = 0; t && t->names[k]; k++)
+			str_printf(&s, "%c%s", k ? ',' : '/', t->names[k]);
+		if (t)
+			str_printf(&s, ":%u%s", t->n_records, t->mx_secure ? "" : "!");
+	}
+	return str_steal(&s);
+}
+
+static void what_dane_demands(void **state)
+{
+	struct world w;
+
+	(void)state;
+	for (size_t i = 0; i < array_len(dane_cases); i++) {
+		char *got, name[64];
+		setup(&w);
+		w.dane = dane_cases[i].dane;
+		script(&w, dane_cases[i].dns);
+		ask(&w, D, "d.test", true);
+		got = print_dane(&w);
+		if (strcmp(got, dane_cases[i].expect) != 0)
+			fail_msg("%s: %s (%s)", dane_cases[i].what, got, w.why.reply);
+		if (!w.route && dane_cases[i].says && !strstr(w.why.reply, dane_cases[i].says))
+			fail_msg("%s: says %s", dane_cases[i].what, w.why.reply);
+		if (!w.route)
+			assert_int_equal(w.why.class, OUTCOME_TRANSIENT);
+		snprintf(name, sizeof(name), "_25._tcp.%s",
+		        dane_cases[i].not_asked ? dane_cases[i].not_asked : "x");
+		assert_int_equal(fake_dns_asked(w.dns, name, DNS_TLSA), 0);
+		mem_free(&got);
+		teardown(&w);
+	}
+}
+
+/* A gateway's port stands in the name asked for; its own name is what the certificate has to be for. */
+static void dane_of_a_gateway(void **state)
+{
+	struct world w;
+	char *got;
+
+	(void)state;
+	setup(&w);
+	w.dane = DANE_IFAVAILABLE;
+	script(&w, "addr g.test 192.0.2.1;secure g.test;secure _2525._tcp.g.test;"
+	           "tlsa _2525._tcp.g.test 3 1 1 " DIGEST);
+	ask(&w, NEXT_HOP_GATEWAY, "g.test:2525", true);
+	got = print_dane(&w);
+	assert_string_equal(got, "g.test/g.test:1");
+	mem_free(&got);
+	teardown(&w);
+}
+
+/* Nobody may be told after he has gone, whatever is under way. */
+static void dane_is_cancelled(void **state)
+{
+	static const char *const slow[] = {"a.test", "_25._tcp.b.test", "_25._tcp.a.test"};
+	struct next_hop hop = {.type = D, .name = "d.test", .port = 25};
+	struct route_query *q;
+	struct world w;
+
+	(void)state;
+	for (size_t i = 0; i < array_len(slow); i++) {
+		setup(&w);
+		script(&w, ALIAS "secure a.test;secure b.test");
+		fake_dns_delay(w.dns, slow[i], UINT64_MAX);
+		q = route_start(w.router, &hop, true, DANE_IFAVAILABLE, on_route, &w);
+		run(&w);
+		assert_int_equal(w.n_done, 0);
+		route_cancel(&q);
+		run(&w);
+		teardown(&w);
+		assert_int_equal(w.n_done, 0);
+	}
+}
+
+/* A route is as old as the oldest of its records, and what DANE demands makes it another one. */
+static void dane_and_time(void **state)
+{
+	struct world w;
+	uint64_t before;
+
+	(void)state;
+	setup(&w);
+	w.dane = DANE_IFAVAILABLE;
+	script(&w, SIGNED TLSA("a.test") "ttl _25._tcp.a.test 77");
+	ask(&w, D, "d.test", true);
+	assert_int_equal(lifetime_s(&w), 77);
+	before = w.route->dane;
+	assert_int_not_equal(before, 0);
+	ask(&w, D, "d.test", true);
+	assert_int_equal(w.route->dane, before);
+	script(&w, "tlsa _25._tcp.a.test 3 0 1 " DIGEST);
+	ask(&w, D, "d.test", true);
+	assert_int_not_equal(w.route->dane, before);
+	assert_int_equal(w.route->addrs[0].tlsa->n_records, 2);
+	assert_false(w.route->partial);
+	script(&w, "mx d.test 20 c.test;addr c.test 192.0.2.3;secure c.test;servfail _25._tcp.c.test");
+	ask(&w, D, "d.test", true);
+	assert_true(w.route->partial);
+	assert_int_equal(lifetime_s(&w), 60);
+	teardown(&w);
+}
+
 static void says_what_was_signed(void **state)
 {
 	struct world w;
@@ -701,7 +909,7 @@ static void cancel_at_any_moment(void **state)
 			setup(&w);
 			script(&w, "mx d.test 10 a.test;mx d.test 20 b.test;addr a.test 192.0.2.1;addr "
 			           "b.test 192.0.2.2;delay b.test 5");
-			q = route_start(w.router, &hops[h], true, on_route, &w);
+			q = route_start(w.router, &hops[h], true, DANE_NO, on_route, &w);
 			for (int i = 0; i < steps; i++)
 				loop_step(w.loop);
 			if (w.n_done == 0)
@@ -736,8 +944,8 @@ static void cancel_from_inside_a_callback(void **state)
 	(void)state;
 	setup(&w);
 	script(&w, "addr d.test 192.0.2.1;addr slow.test 192.0.2.2;delay slow.test 100");
-	p.other = route_start(w.router, &slow, true, on_route, &w);
-	route_start(w.router, &hop, true, cancel_the_other, &p);
+	p.other = route_start(w.router, &slow, true, DANE_NO, on_route, &w);
+	route_start(w.router, &hop, true, DANE_NO, cancel_the_other, &p);
 	run(&w);
 	assert_int_equal(w.n_done, 1);
 	assert_null(p.other);
@@ -800,6 +1008,10 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_preference_is_shuffled),
         cmocka_unit_test(aaaa_is_not_asked_without_ipv6),
         cmocka_unit_test(expires_with_the_shortest_ttl),
+        cmocka_unit_test(what_dane_demands),
+        cmocka_unit_test(dane_of_a_gateway),
+        cmocka_unit_test(dane_is_cancelled),
+        cmocka_unit_test(dane_and_time),
         cmocka_unit_test(says_what_was_signed),
         cmocka_unit_test(cancel_at_any_moment),
         cmocka_unit_test(cancel_from_inside_a_callback),

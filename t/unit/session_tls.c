@@ -2,6 +2,9 @@
  * STARTTLS: when it is done, what is sent over it, what a failure comes to. No misfortune of TLS ends in clear text
  * where the operator did not allow it.
  */
+#include <gnutls/abstract.h>
+#include <gnutls/crypto.h>
+#include <gnutls/x509.h>
 #include <unistd.h>
 #include "base/mem.h"
 #include "session/smtp_session.h"
@@ -572,6 +575,188 @@ static void test_cancelled(void **state)
 	}
 }
 
+/* --- DANE ------------------------------------------------------------------------------------------------------------ */
+
+/* The record of a certificate's key: 3 1 1; of another one with `wrong`; unusable with `usage` 1. */
+static struct tlsa *tlsa_of(const struct tls_cert *cert, unsigned usage, bool wrong)
+{
+	gnutls_datum_t text = {(unsigned char *)cert->certificate, (unsigned)strlen(cert->certificate)}, der;
+	uint8_t rdata[35] = {(uint8_t)usage, 1, 1};
+	struct tlsa_rdata record = {rdata, sizeof(rdata)};
+	gnutls_x509_crt_t crt;
+	gnutls_pubkey_t key;
+
+	gnutls_x509_crt_init(&crt);
+	gnutls_pubkey_init(&key);
+	assert_int_equal(gnutls_x509_crt_import(crt, &text, GNUTLS_X509_FMT_PEM), 0);
+	assert_int_equal(gnutls_pubkey_import_x509(key, crt, 0), 0);
+	assert_int_equal(gnutls_pubkey_export2(key, GNUTLS_X509_FMT_DER, &der), 0);
+	gnutls_hash_fast(GNUTLS_DIG_SHA256, der.data, der.size, rdata + 3);
+	rdata[34] ^= wrong;
+	gnutls_free(der.data);
+	gnutls_pubkey_deinit(key);
+	gnutls_x509_crt_deinit(crt);
+	return tlsa_new("base.test", NULL, !wrong, &record, 1);
+}
+
+static void begin_dane(struct tls_rig *t, unsigned usage, bool wrong)
+{
+	begin(t);
+	t->r.open.tlsa = tlsa_of(&t->good, usage, wrong);
+}
+
+static void end_dane(struct tls_rig *t)
+{
+	tlsa_unref(&t->r.open.tlsa);
+	end(t);
+}
+
+/* Goes before tls and tls_verify, whatever they say; SNI is where the records were found. */
+static void test_dane(void **state)
+{
+	struct tls_rig t;
+	int use, how;
+
+	(void)state;
+	for (use = TLS_NO; use <= TLS_REQUIRED; use++) {
+		for (how = TLS_VERIFY_NO; how <= TLS_VERIFY_OPTIONAL; how++) {
+			begin_dane(&t, TLSA_USAGE_EE, false);
+			t.r.profile.o.tls = (enum tls_use)use;
+			t.r.profile.o.tls_verify = (enum tls_verify)how;
+			t.r.profile.o.tls_ca = t.other_ca_file;
+			deliver(&t, "ready want done:ok closed",
+			        "+|EHLO client.test|STARTTLS|TLS[base.test]|EHLO client.test|" SENT "|QUIT");
+			assert_string_equal(t.r.tls_verified, "dane-ee");
+			end_dane(&t);
+		}
+	}
+	/* without extensions there is no STARTTLS: delivery_method smtp cannot mean that here */
+	begin_dane(&t, TLSA_USAGE_EE, false);
+	t.r.profile.o.delivery_method = DELIVERY_SMTP;
+	deliver(&t, "ready want done:ok closed", NULL);
+	assert_string_equal(t.r.tls_verified, "dane-ee");
+	end_dane(&t);
+}
+
+/* Records that cannot be used demand TLS; of the certificate they say nothing, so tls_verify does. */
+static void test_dane_unusable(void **state)
+{
+	struct tls_rig t;
+
+	(void)state;
+	begin_dane(&t, 1, false);
+	deliver(&t, "ready want done:ok closed", NULL);
+	assert_string_equal(t.r.tls_version, "TLSv1.3");
+	assert_string_equal(t.r.tls_verified, "no");
+	scripted_mx_tls(t.r.mx, t.expired.certificate, t.expired.key, NULL);
+	deliver(&t, "ready want done:ok closed", NULL);
+	scripted_mx_line(t.r.mx, "EHLO: 250 mx");
+	deliver(&t, "back/lost failed", "+|EHLO client.test|QUIT");
+	end_dane(&t);
+	begin_dane(&t, 1, false);
+	t.r.profile.o.tls_verify = TLS_VERIFY_HOST;
+	t.r.profile.o.tls_ca = t.other_ca_file;
+	deliver(&t, "back/lost failed", NULL);
+	end_dane(&t);
+}
+
+/* Nothing that goes wrong is answered with clear text, nor with a bounce. */
+static void test_dane_misfortunes(void **state)
+{
+	static const struct {
+		bool wrong;
+		const char *line, *enhanced;
+	} cases[] = {
+	        {true, NULL, "4.7.5"},
+	        {false, "EHLO: 250-mx\n250 PIPELINING", "4.7.6"},
+	        {false, "EHLO: 502 5.5.1 what", "4.7.6"},
+	        {false, "STARTTLS: 454 4.7.0 not now", "4.7.5"},
+	        {false, "STARTTLS: 502 5.5.1 what", "4.7.5"},
+	        {false, "STARTTLS: 554 5.7.3 no", "4.7.5"},
+	        {false, "STARTTLS: 220 go; close", "4.7.5"},
+	        {false, "STARTTLS: 220 go; reset", "4.7.5"},
+	        {false, "STARTTLS: 220 go; silent", "4.7.5"},
+	        {false, "STARTTLS: 220 go; wait 1; send hello\r\n", "4.7.5"},
+	        {false, "STARTTLS: 220 go; wait 1; send \x15\x03\x01\0\x02\x02\x28; wait 1; close", "4.7.5"},
+	        {false, "STARTTLS: 220 go; tls NORMAL:-VERS-ALL:+VERS-TLS1.1", "4.7.5"},
+	        {false, "STARTTLS: 220 go; 250 injected; tls", "4.5.0"},
+	        {false, "STARTTLS: silent", "4.4.2"},
+	        {false, "STARTTLS: close", "4.4.2"},
+	        {false, "STARTTLS: 421 4.3.2 bye; close", ""},
+	};
+	struct tls_rig t;
+	unsigned i, round;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		begin_dane(&t, TLSA_USAGE_EE, cases[i].wrong);
+		if (cases[i].line)
+			assert_true(scripted_mx_line(t.r.mx, cases[i].line));
+		for (round = 0; round < 2;
+		        round++) { /* a failure is not remembered in favour of clear text either */
+			rig_forget(&t.r);
+			rig_open(&t.r, rig_job("a@acme.test", "x@example.test", BODY));
+			rig_run(&t.r);
+			rig_advance(&t.r, 100);
+			if (strcmp(t.r.story.data, "back/lost failed") != 0 ||
+			        (*cases[i].enhanced && strcmp(t.r.why.enhanced, cases[i].enhanced) != 0))
+				fail_msg("case %u: %s, %s %s", i, t.r.story.data, t.r.why.enhanced,
+				        t.r.why.reply);
+			assert_int_equal(t.r.why.class, OUTCOME_TRANSIENT);
+		}
+		assert_int_equal(scripted_mx_n_mails(t.r.mx), 0);
+		assert_int_equal(scripted_mx_connections(t.r.mx), 2);
+		end_dane(&t);
+	}
+}
+
+/* What was resumed without DANE is not resumed under it, nor under other records; and records are looked at again. */
+static void test_dane_resumption(void **state)
+{
+	static const char *const versions[] = {NULL, "NORMAL:-VERS-ALL:+VERS-TLS1.2"};
+	struct tls_rig t;
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		begin(&t);
+		t.r.profile.o.tls_priority = versions[i];
+		deliver(&t, "ready want done:ok closed", NULL);
+		t.r.open.tlsa = tlsa_of(&t.good, TLSA_USAGE_EE, false);
+		deliver(&t, "ready want done:ok closed", NULL);
+		assert_false(t.r.tls_resumed);
+		assert_string_equal(t.r.tls_verified, "dane-ee");
+		deliver(&t, "ready want done:ok closed", NULL);
+		assert_true(t.r.tls_resumed);
+		assert_string_equal(t.r.tls_verified, "dane-ee");
+		tlsa_unref(&t.r.open.tlsa);
+		t.r.open.tlsa = tlsa_of(&t.good, TLSA_USAGE_EE, true);
+		deliver(&t, "back/lost failed", NULL);
+		assert_string_equal(t.r.why.enhanced, "4.7.5");
+		assert_null(strstr(scripted_mx_log(t.r.mx), "resumed"));
+		tlsa_unref(&t.r.open.tlsa);
+		deliver(&t, "ready want done:ok closed", NULL);
+		assert_true(t.r.tls_resumed); /* the ticket of the first one */
+		end(&t);
+	}
+}
+
+/* A host whose handshake failed gets clear text for an hour; DANE does not know of that. */
+static void test_dane_after_broken(void **state)
+{
+	struct tls_rig t;
+
+	(void)state;
+	begin(&t);
+	scripted_mx_line(t.r.mx, "STARTTLS/1: 220 go; close");
+	deliver(&t, "ready want done:ok closed", NULL);
+	assert_string_equal(t.r.tls_version, "");
+	t.r.open.tlsa = tlsa_of(&t.good, TLSA_USAGE_EE, false);
+	deliver(&t, "ready want done:ok closed", NULL);
+	assert_string_equal(t.r.tls_verified, "dane-ee");
+	end_dane(&t);
+}
+
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ifavailable),
         cmocka_unit_test(test_not_offered),
@@ -590,5 +775,10 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_min_version),
         cmocka_unit_test(test_dialogue_under_tls),
         cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_dane),
+        cmocka_unit_test(test_dane_unusable),
+        cmocka_unit_test(test_dane_misfortunes),
+        cmocka_unit_test(test_dane_resumption),
+        cmocka_unit_test(test_dane_after_broken),
 };
 TEST_MAIN("session_tls", tests)
