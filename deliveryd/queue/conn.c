@@ -333,7 +333,9 @@ static void session_failed(
 		wait_us = SECOND_US;
 	uint64_t recover_us = queue_now(q) + wait_us;
 	health_fail(q->health, hq->key.binding, &c->to, queue_now(q), recover_us);
-	bool dead = dead_failed(hq, c->opened_us, c->ready_us > 0);
+	/* one that does no TLS, or not as demanded, is not silent */
+	bool answered = c->ready_us > 0 || (!why->ours && why->code) || why->state > STATE_BANNER;
+	bool dead = dead_failed(hq, c->opened_us, answered);
 	attempt_failed(hq, why, facts, c->ready_us ? CHARGE_JOB : CHARGE_CONNECT, dead ? recover_us : 0);
 }
 
