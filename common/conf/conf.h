@@ -91,10 +91,30 @@ struct conf_origin {
 };
 bool conf_eval(const struct conf *, const char *option, const struct conf_binding *, const char *domain,
         struct conf_origin *, struct error *);
+/*
+ * A throttle and the place it comes from: all that take it from there share one count. rate.count 0 = none; then `from`
+ * is NULL.
+ */
+struct scope;
+struct str;
+struct conf_throttle {
+	struct rate rate;
+	const struct scope *from; /* conf_scope_path() */
+};
+struct conf_throttles {
+	struct conf_throttle messages, connections;
+};
+void conf_resolve_throttles(
+        const struct conf *, const struct conf_binding *, const char *domain, struct conf_throttles *);
+/* "domains./^(wanadoo|orange)\\.fr$/"; appends */
+void conf_scope_path(const struct scope *, struct str *);
+
 /* Limits of an MX host by its name: BG::B::H > BG::H > B::H > H; 0 = no limit. */
 struct host_limits {
-	uint32_t max_outbound_connections; /* per binding */
-	uint32_t scope_max_outbound_connections;
+	uint32_t max_outbound_connections; /* per binding and host */
+	uint32_t scope_max_outbound_connections; /* of all that the place covers: */
+	const struct scope *scope_from;
+	struct conf_throttles throttles;
 };
 void conf_resolve_host(
         const struct conf *, const struct conf_binding *, const char *mx_name, struct host_limits *);

@@ -58,6 +58,12 @@ struct dns_server_list {
 	const struct dns_server_spec *items;
 	size_t n; /* 0 = those of resolv.conf */
 };
+/* At most `count` in any `seconds` seconds; count 0 = no limit. */
+struct rate {
+	uint32_t count, seconds;
+};
+#define RATE_COUNT_MAX 1000000
+#define RATE_SECONDS_MAX 86400
 struct path_list {
 	const char *const *items;
 	size_t n;

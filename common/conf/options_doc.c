@@ -46,6 +46,7 @@ static void print_type(const struct option_row *row)
 	        [TYPE_UINT_NONE] = "number or \\fBnone\\fP",
 	        [TYPE_DURATION] = "duration",
 	        [TYPE_SIZE] = "size",
+	        [TYPE_RATE] = "rate",
 	        [TYPE_BOOL] = "\\fBtrue\\fP or \\fBfalse\\fP",
 	        [TYPE_EHLO] = "host name",
 	        [TYPE_GATEWAY] = "host or \\fBnull\\fP",

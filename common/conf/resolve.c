@@ -189,6 +189,37 @@ void conf_resolve(const struct conf *c, const struct conf_binding *pub, const ch
 		fill_sched(c, b, &f, sched);
 }
 
+/* --- throttles: by reference ------------------------------------------------------------------------------------ */
+
+static struct conf_throttle throttle_of(const struct found *f, unsigned id)
+{
+	if (!f->value[id] || f->value[id]->v.rate.count == 0)
+		return (struct conf_throttle){0};
+	return (struct conf_throttle){f->value[id]->v.rate, f->from[id]};
+}
+
+static void take_throttles(const struct found *f, struct conf_throttles *out)
+{
+	out->messages = throttle_of(f, OPT_outbound_throttle_messages);
+	out->connections = throttle_of(f, OPT_outbound_throttle_connections);
+}
+
+void conf_resolve_throttles(const struct conf *c, const struct conf_binding *pub, const char *domain,
+        struct conf_throttles *out)
+{
+	struct found f = {0};
+
+	option_set_add(&f.wanted, OPT_outbound_throttle_messages);
+	option_set_add(&f.wanted, OPT_outbound_throttle_connections);
+	find(c, binding_of(pub), domain, &f);
+	take_throttles(&f, out);
+}
+
+void conf_scope_path(const struct scope *s, struct str *out)
+{
+	scope_path(s, out);
+}
+
 /* Hosts have a chain of their own and no built-in: what is not set there is no limit. */
 void conf_resolve_host(
         const struct conf *c, const struct conf_binding *pub, const char *mx_name, struct host_limits *out)
@@ -204,12 +235,15 @@ void conf_resolve_host(
 	}
 	found_take_named(&f, c->hosts, mx_name, hash);
 	*out = (struct host_limits){0};
+	take_throttles(&f, &out->throttles);
 	if (f.value[OPT_max_outbound_connections])
 		out->max_outbound_connections = (uint32_t)f.value[OPT_max_outbound_connections]->v.u;
 	if (f.value[OPT_scope_max_outbound_connections] &&
-	        f.value[OPT_scope_max_outbound_connections]->v.u != UINT32_MAX)
+	        f.value[OPT_scope_max_outbound_connections]->v.u != UINT32_MAX) {
 		out->scope_max_outbound_connections =
 		        (uint32_t)f.value[OPT_scope_max_outbound_connections]->v.u;
+		out->scope_from = f.from[OPT_scope_max_outbound_connections];
+	}
 }
 
 /* --- combined limits: every place counts, none hides another --------------------------------------------------- */

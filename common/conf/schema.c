@@ -73,6 +73,9 @@ static json_t *type_schema(const struct option_row *row)
 		return number_or(row, ref("duration"));
 	case TYPE_SIZE:
 		return number_or(row, ref("size"));
+	case TYPE_RATE:
+		return json_pack("{s:[{s:s, s:i, s:i}, o, {s:s}]}", "anyOf", "type", "integer", "minimum", 0, "maximum",
+		        RATE_COUNT_MAX, pattern("^[0-9]+(/[0-9]+[smhdw]?)?$"), "type", "null");
 	case TYPE_BOOL:
 		return json_pack("{s:[b, b, s, s]}", "enum", 1, 0, "on", "off");
 	case TYPE_ENUM:

@@ -134,6 +134,42 @@ static bool read_size(struct value_reader *r, const struct place *p, const struc
 	return is_not(r, p, j, "a size: write bytes, or a number with KB, MB, GB or TB as in \"50MB\"");
 }
 
+bool rate_parse(const char *text, struct rate *out)
+{
+	size_t digits = strspn(text, "0123456789");
+	uint64_t seconds = 1;
+
+	if (digits == 0 || digits > 7 || (text[digits] && text[digits] != '/'))
+		return false;
+	unsigned long count = strtoul(text, NULL, 10);
+	if (text[digits] && !duration_parse(text + digits + 1, &seconds))
+		return false;
+	*out = (struct rate){(uint32_t)count, (uint32_t)seconds};
+	return count <= RATE_COUNT_MAX && seconds >= 1 && seconds <= RATE_SECONDS_MAX;
+}
+
+static bool read_rate(struct value_reader *r, const struct place *p, const json_t *j, union value *out)
+{
+	if (json_is_null(j))
+		return true;
+	if (json_is_integer(j) && json_integer_value(j) >= 0 && json_integer_value(j) <= RATE_COUNT_MAX) {
+		out->rate = (struct rate){(uint32_t)json_integer_value(j), 1};
+		return true;
+	}
+	if (json_is_string(j) && rate_parse(json_string_value(j), &out->rate))
+		return true;
+	return is_not(r, p, j,
+	        "a rate: write N for so many a second, or \"N/S\" for so many in any S seconds, as in \"60/3\" or "
+	        "\"1000/1h\" (at most 1000000 in up to a day); null or 0 for none");
+}
+
+static json_t *rate_json(struct rate rate)
+{
+	if (rate.count == 0)
+		return json_null();
+	return json_sprintf("%u/%u", rate.count, rate.seconds);
+}
+
 static bool read_bool(struct value_reader *r, const struct place *p, const json_t *j, union value *out)
 {
 	const char *word = json_string_value(j);
@@ -382,6 +418,8 @@ bool value_read(struct value_reader *r, const struct place *p, const struct opti
 		return read_duration(r, p, row, j, out);
 	case TYPE_SIZE:
 		return read_size(r, p, row, j, out);
+	case TYPE_RATE:
+		return read_rate(r, p, j, out);
 	case TYPE_BOOL:
 		return read_bool(r, p, j, out);
 	case TYPE_ENUM:
@@ -482,6 +520,8 @@ json_t *value_json(const struct option_row *row, union value v)
 		return print_with_unit(v.u, duration_units, duration_factors, 4);
 	case TYPE_SIZE:
 		return print_with_unit(v.u, size_units, size_factors, 4);
+	case TYPE_RATE:
+		return rate_json(v.rate);
 	case TYPE_BOOL:
 		return json_boolean(v.u);
 	case TYPE_ENUM:

@@ -19,6 +19,7 @@ struct bind_addresses {
 union value {
 	uint64_t u;
 	const char *s; /* NULL = none */
+	struct rate rate;
 	const struct net_list *nets;
 	const struct host_rule_list *host_rules;
 	const struct sockspec *socket; /* NULL = none */
@@ -48,5 +49,7 @@ void value_range(const struct option_row *, uint64_t *min, uint64_t *max);
 /* "20m" -> 1200, "50MB" -> bytes */
 bool duration_parse(const char *, uint64_t *seconds);
 bool size_parse(const char *, uint64_t *bytes);
+/* rate = count [ "/" duration ] ; without a duration one second */
+bool rate_parse(const char *, struct rate *);
 
 #endif

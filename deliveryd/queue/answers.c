@@ -221,15 +221,11 @@ static void put_traffic(struct answer *a, const struct traffic *t)
 	jw_str(&a->out, "reply", o->reply);
 }
 
-/* Of its deferred, or when the back-off is over that its ready ones wait for. */
+/* Of its deferred, or when what its ready ones wait for is over. */
 static uint64_t queue_next_us(const struct hop_queue *hq)
 {
-	const struct traffic *t = hq->traffic;
-	uint64_t next = next_attempt_us(hq);
-	if (t && hq->n[DELIVERY_READY] && t->backoff_until_us > queue_now(hq->q) &&
-	        (!next || t->backoff_until_us < next))
-		next = t->backoff_until_us;
-	return next;
+	uint64_t next = next_attempt_us(hq), until = hq->n[DELIVERY_READY] ? waits_until_us(hq) : 0;
+	return until && (!next || until < next) ? until : next;
 }
 
 static void put_queue(struct answer *a, const struct hop_queue *hq)

@@ -84,6 +84,7 @@ struct choice {
 	struct addr source;
 	bool any_source;
 	struct host_limit *host[2];
+	struct throttle *throttles[N_THROTTLE_KINDS]; /* the host's */
 	const struct limit *woken;        /* the limit whose turn it is to serve us */
 	struct limit *saturated[WAITERS]; /* hosts': waits for them */
 	unsigned n_saturated;
@@ -96,29 +97,74 @@ struct choice {
 	bool missing[FAMILIES]; /* the binding has no source for them: left out */
 };
 
-/* A host's limits; false when one is full. */
+/* The place's path names what is counted in common: of a pattern, all hosts it matches. */
+static struct host_limit *combined_limit(struct queue *q, const struct host_limits *limits)
+{
+	struct str path;
+	str_init(&path);
+	conf_scope_path(limits->scope_from, &path);
+	struct host_limit *h = host_limit_get(q, NO_BINDING, path.data, limits->scope_max_outbound_connections);
+	str_free(&path);
+	return h;
+}
+
+static struct throttle *host_throttle(
+        struct queue *q, enum throttle_kind kind, const struct conf_throttle *of)
+{
+	struct str path;
+	if (of->rate.count == 0)
+		return NULL;
+	str_init(&path);
+	conf_scope_path(of->from, &path);
+	struct throttle *t = throttle_get(q->throttles, kind, path.data, of->rate);
+	str_free(&path);
+	return t;
+}
+
+void host_throttles(
+        struct queue *q, const struct binding *b, const char *mx, struct throttle *out[N_THROTTLE_KINDS])
+{
+	struct host_limits limits;
+	out[THROTTLE_MESSAGES] = out[THROTTLE_CONNECTIONS] = NULL;
+	if (!*mx || !b->conf)
+		return;
+	conf_resolve_host(b->snapshot, b->conf, mx, &limits);
+	out[THROTTLE_MESSAGES] = host_throttle(q, THROTTLE_MESSAGES, &limits.throttles.messages);
+	out[THROTTLE_CONNECTIONS] = host_throttle(q, THROTTLE_CONNECTIONS, &limits.throttles.connections);
+}
+
+static bool has_room(struct limit *l, struct choice *c)
+{
+	if (!l || (limit_has_room(l) && (l->n_waiting == 0 || l == c->woken)))
+		return true;
+	if (c->n_saturated < WAITERS)
+		c->saturated[c->n_saturated++] = l;
+	return false;
+}
+
+/* A host's limits and throttles; false when one is full. */
 static bool host_room(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
 {
 	struct queue *q = hq->q;
 	const struct binding *b = binding_at(q, hq->key.binding);
-	struct host_limits limits = {0, 0};
+	struct host_limits limits;
+	bool room = true;
 	c->host[0] = c->host[1] = NULL;
+	c->throttles[THROTTLE_MESSAGES] = c->throttles[THROTTLE_CONNECTIONS] = NULL;
 	if (!a->mx || !b->conf)
 		return true;
 	conf_resolve_host(b->snapshot, b->conf, a->mx, &limits);
 	if (limits.max_outbound_connections)
 		c->host[0] = host_limit_get(q, b->number, a->mx, limits.max_outbound_connections);
 	if (limits.scope_max_outbound_connections)
-		c->host[1] = host_limit_get(q, NO_BINDING, a->mx, limits.scope_max_outbound_connections);
-	for (int i = 0; i < 2; i++) {
-		struct limit *l = c->host[i] ? &c->host[i]->limit : NULL;
-		if (l && (!limit_has_room(l) || (l->n_waiting && l != c->woken))) {
-			if (c->n_saturated < WAITERS)
-				c->saturated[c->n_saturated++] = l;
-			return false;
-		}
-	}
-	return true;
+		c->host[1] = combined_limit(q, &limits);
+	c->throttles[THROTTLE_MESSAGES] = host_throttle(q, THROTTLE_MESSAGES, &limits.throttles.messages);
+	c->throttles[THROTTLE_CONNECTIONS] = host_throttle(q, THROTTLE_CONNECTIONS, &limits.throttles.connections);
+	for (unsigned i = 0; i < 2 && room; i++)
+		room = has_room(c->host[i] ? &c->host[i]->limit : NULL, c);
+	for (unsigned i = 0; i < N_THROTTLE_KINDS && room; i++)
+		room = has_room(c->throttles[i] ? throttle_limit(c->throttles[i]) : NULL, c);
+	return room;
 }
 
 static enum source_state source_for(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
@@ -330,10 +376,12 @@ static void no_source(struct hop_queue *hq)
 }
 
 /* In line; a session that holds a lease and has nothing to do makes room. */
-static void wait_for(struct traffic *t, struct limit *l)
+void attempt_wait(struct traffic *t, struct limit *l)
 {
 	struct leases *idle = limit_longest_idle(l);
 	traffic_wait(t, l);
+	if (l->is_throttle)
+		throttle_held_back(throttle_of_limit(l));
 	if (idle && l->leaving < l->n_waiting)
 		conn_quit(conn_of_leases(idle));
 }
@@ -346,7 +394,7 @@ static void none_usable(struct hop_queue *hq, const struct choice *c)
 		return; /* its end brings us back */
 	if (c->n_saturated) {
 		for (unsigned i = 0; i < c->n_saturated; i++)
-			wait_for(t, c->saturated[i]);
+			attempt_wait(t, c->saturated[i]);
 		if (c->recover_us)
 			timer_arm(hq->q->loop, &t->backoff, c->recover_us);
 		return;
@@ -483,7 +531,7 @@ static unsigned wanted_limits(struct hop_queue *hq, struct host_limit *const *na
 static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 {
 	struct traffic *t = hq->traffic;
-	struct limit *wanted[LEASES_MAX], *full;
+	struct limit *wanted[LEASES_MAX + GATES_MAX], *full;
 	struct host_limit *named[NAMED_LIMITS_MAX];
 	struct choice c;
 	uint32_t opening = t->n_opening - t->n_slow;
@@ -498,13 +546,14 @@ static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 	}
 	unsigned n_named = named_limits(hq, &c, named);
 	unsigned n = wanted_limits(hq, named, n_named, wanted);
-	full = limits_blocking(wanted, n, woken);
+	unsigned n_gates = gates_limits(t, c.throttles, wanted + n);
+	full = limits_blocking(wanted, n + n_gates, woken);
 	if (full) {
-		wait_for(t, full);
+		attempt_wait(t, full);
 		return ENOUGH;
 	}
 	traffic_stop_waiting(t);
-	conn_open(hq, c.addr, &c.source, c.any_source, wanted, n, named, n_named);
+	conn_open(hq, c.addr, &c.source, c.any_source, wanted, n, named, n_named, c.throttles);
 	return OPENED;
 }
 
@@ -513,6 +562,13 @@ static bool may_open(struct hop_queue *hq)
 	const struct traffic *t = hq->traffic;
 	return !hq->q->stopping && hq->hold == HOLD_NONE && hq->n[DELIVERY_READY] > 0 && t->n_drain == 0 &&
 	       t->backoff_until_us <= queue_now(hq->q) && have_route(hq);
+}
+
+/* A message may go: on a session that is there, if there is one. */
+static bool feed_woken(struct traffic *t, const struct limit *l)
+{
+	return l->is_throttle && link_linked(&t->idle) &&
+	       conn_feed_woken(container_of(t->idle.prev, struct conn, idle), l);
 }
 
 /* Those who wait for a limit, in their order, one session each. */
@@ -529,7 +585,7 @@ void attempt_wake(struct queue *q, struct slice *slice)
 			return;
 		struct traffic *t = w->who;
 		traffic_stop_waiting(t);
-		if (place_first(t->hq) && may_open(t->hq))
+		if (place_first(t->hq) && !feed_woken(t, l) && may_open(t->hq))
 			open_one(t->hq, l);
 		hop_queue_work(t->hq); /* what more it wants it asks for behind the others */
 	}

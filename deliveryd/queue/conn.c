@@ -29,6 +29,7 @@ static void opens_slowly(void *ctx)
 {
 	struct conn *c = ctx;
 	c->slow = true;
+	gates_no_job(c);
 	c->hq->traffic->n_slow++;
 	hop_queue_work(c->hq);
 }
@@ -58,6 +59,7 @@ static void set_state(struct conn *c, enum conn_state to)
 		break;
 	case CONN_LEAVING:
 		t->n_leaving++;
+		gates_no_job(c);
 		leases_set_leaving(&c->leases);
 		break;
 	case CONN_OPENING:
@@ -135,6 +137,7 @@ static bool outdated(struct conn *c)
 			return true;
 	}
 	c->generation = c->q->generation;
+	gates_renew(c);
 	return false;
 }
 
@@ -191,6 +194,27 @@ static bool should_leave(struct conn *c)
 
 bool conn_feed(struct conn *c)
 {
+	return conn_feed_woken(c, NULL);
+}
+
+/* The next message that may go now, 0 = none. */
+static uint32_t next_job(struct conn *c, const struct limit *woken)
+{
+	struct hop_queue *hq = c->hq;
+	uint32_t no = hq->traffic->n_drain ? 0 : place_first(hq);
+	if (no && delivery_not_to_be_attempted(c->q, delivery_at(c->q->slab, no))) {
+		queue_kick(c->q); /* which sees to it */
+		return 0;
+	}
+	struct limit *full = no ? gates_blocking(c, woken) : NULL;
+	if (!full)
+		return no;
+	attempt_wait(hq->traffic, full);
+	return 0;
+}
+
+bool conn_feed_woken(struct conn *c, const struct limit *woken)
+{
 	struct hop_queue *hq = c->hq;
 	if (should_leave(c)) {
 		conn_quit(c);
@@ -202,12 +226,9 @@ bool conn_feed(struct conn *c)
 			set_state(c, CONN_WANTING);
 		return false;
 	}
-	uint32_t no = hq->traffic->n_drain ? 0 : place_first(hq);
-	if (no && delivery_not_to_be_attempted(c->q, delivery_at(c->q->slab, no))) {
-		no = 0;
-		queue_kick(c->q); /* which sees to it */
-	}
+	uint32_t no = next_job(c, woken);
 	if (!no) {
+		gates_no_job(c);
 		if (c->state == CONN_IDLE)
 			return false;
 		set_state(c, CONN_IDLE);
@@ -221,6 +242,7 @@ bool conn_feed(struct conn *c)
 	attempt_route_settled(hq); /* this one goes on; should it not do any more it will be told */
 	struct session_job *job = job_new(c, no);
 	set_state(c, CONN_BUSY);
+	gates_job(c, no);
 	c->jobs_out++;
 	hq->turns++;
 	delivery_enter(c->q, no, DELIVERY_OUT, 0);
@@ -249,6 +271,7 @@ static void on_ready(void *ctx, struct session *s, const struct session_facts *f
 	(void)s;
 	(void)facts;
 	c->ready_us = queue_now(c->q);
+	gates_ready(c);
 	health_succeed(c->q->health, c->hq->key.binding, &c->to, c->ready_us);
 	dead_answered(c->hq);
 	t->proven = true;
@@ -276,6 +299,7 @@ static void on_job_done(
 	(void)s;
 	assert(c->jobs_out > 0);
 	c->jobs_out--;
+	gates_job_done(c, (uint32_t)job->ref, job->begun);
 	if (job->begun && !job->connection_lost) {
 		c->jobs_done++;
 		dead_works(c->hq);
@@ -343,6 +367,7 @@ static void conn_free(struct conn *c)
 {
 	struct queue *q = c->q;
 	leases_give(&c->leases, limit_freed, q);
+	gates_free(c);
 	for (unsigned i = 0; i < c->n_named_limits; i++)
 		host_limit_put(q, c->named_limits[i]);
 	numbered_remove(&q->conns, c->number);
@@ -388,7 +413,7 @@ static enum delivery_method method_for(const struct hop_queue *hq, const struct 
 
 struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const struct addr *source,
         bool any_source, struct limit *const *wanted, unsigned n, struct host_limit *const *named,
-        unsigned n_named)
+        unsigned n_named, struct throttle *const host[N_THROTTLE_KINDS])
 {
 	static const struct session_owner owner = {on_ready, on_want, on_job_done, on_closed};
 	struct queue *q = hq->q;
@@ -422,6 +447,7 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	binding_metrics_set(b);
 	c->number = numbered_add(&q->conns, c);
 	leases_take(&c->leases, wanted, n);
+	gates_open(c, host);
 	enum delivery_method method = method_for(hq, to);
 	struct next_hop hop;
 	next_hop_of(hq, &hop);

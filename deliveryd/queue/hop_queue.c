@@ -235,6 +235,7 @@ struct traffic *traffic_get(struct hop_queue *hq)
 	link_init(&t->idle);
 	timer_init(&t->backoff, backoff_over, t);
 	pair_join(hq->q, &hq->key, t);
+	scopes_throttles(hq->q, hq->key.scopes, t->throttles);
 	hq->traffic = t;
 	return t;
 }
@@ -271,6 +272,8 @@ static void traffic_free(struct hop_queue *hq)
 	failure_free(&t->drain);
 	assert(limit_idle(&t->own));
 	link_remove(&t->own.wake_link);
+	for (unsigned i = 0; i < N_THROTTLE_KINDS; i++)
+		throttle_unuse(&t->throttles[i]);
 	pair_leave(hq->q, &hq->key, t);
 	mem_free(&hq->traffic);
 }

@@ -29,6 +29,7 @@ struct limit {
 	uint32_t max, used;
 	uint32_t leaving; /* sessions on their way out: asked to end for those who wait */
 	uint32_t n_waiting;
+	bool is_throttle;      /* nobody holds it: used says only whether there is room (throttle.h) */
 	struct link waiters;   /* of struct waiter */
 	struct link idle;      /* of struct lease: held by sessions without work, longest idle first */
 	struct link wake_link; /* in the owner's list of limits with room and waiters */

@@ -135,6 +135,7 @@ static void committed(struct mail *mail)
 	q->notes_back++;
 	mem_free(&note);
 	changes_committed(q);
+	throttles_committed(q->throttles);
 	if (q->stopping)
 		queue_check_stopped(q);
 }
@@ -326,7 +327,7 @@ void queue_restore(void *queue, const struct spool_live *live)
 void queue_restore_setting(void *queue, const char *key, const char *value)
 {
 	struct queue *q = queue;
-	if (suspension_restore(q, key, value) || alias_restore(q, key, value))
+	if (suspension_restore(q, key, value) || throttle_restore(q->throttles, key, value) || alias_restore(q, key, value))
 		return;
 	log_warning("the spool has a setting that this version does not know: %s=%s", key, value);
 }
@@ -428,6 +429,7 @@ struct queue *queue_new(const struct queue_config *c)
 	q->profiles = profile_table_new();
 	q->health = health_new();
 	q->dead = dead_new();
+	q->throttles = throttles_new(q);
 	q->slab = delivery_slab_new();
 	q->due = due_new(q->slab);
 	q->dests = dest_cache_new();
@@ -448,6 +450,7 @@ void queue_start(struct queue *q)
 	q->started = true;
 	suspensions_start(q);
 	aliases_start(q);
+	throttles_start(q->throttles);
 	malloc_trim(0); /* what replay needed for a while */
 	queue_kick(q);
 }
@@ -588,6 +591,7 @@ void queue_free(struct queue **pq)
 	delivery_slab_free(&q->slab);
 	health_free(&q->health);
 	dead_free(q);
+	throttles_free(&q->throttles);
 	profile_table_free(&q->profiles);
 	intern_free(&q->names);
 	intern_free(&q->replies);

@@ -10,6 +10,7 @@
  *   hop_queue.c   queues (binding x next hop x profile): lists, counts, life
  *   attempt.c     sessions for a queue: route, address, limits, back-off; dead.c  what nobody answers at
  *   conn.c        one session as the queue sees it: jobs out, leases
+ *   throttle.c    throttles, by their place; gates.c  a session at them; scopes.c  which ones hold for a queue
  *   result.c      outcomes to events, results, retries
  *   bounce.c      DSNs
  *   totals.c      what was done since the start, per binding and in all
@@ -42,6 +43,7 @@
 #include "queue/profile.h"
 #include "queue/queue.h"
 #include "queue/schedule.h"
+#include "queue/throttle.h"
 
 #define NOTIFY_BINDING ":notify" /* no configured binding can be called so (name_check()) */
 #define SLICE_US 4000            /* no longer in one go; design section 4 says 5 ms */
@@ -145,6 +147,7 @@ struct traffic {
 	struct pair *pair;
 	struct link of_pair;
 	struct limit own;
+	struct throttle *throttles[N_THROTTLE_KINDS]; /* uses; NULL = none */
 	struct waiter waiters[WAITERS]; /* in the lines of full limits: of one, or of several hosts' */
 	struct link conns, idle;        /* of struct conn; longest idle first */
 	uint32_t n_conns, n_opening, n_leaving;
@@ -213,6 +216,7 @@ struct conn {
 	uint32_t recipients;          /* named, or to be named by jobs out */
 	uint32_t generation;
 	struct leases leases;
+	struct gates *gates; /* owns; NULL = no throttle counts it */
 	struct host_limit *named_limits[NAMED_LIMITS_MAX];
 	unsigned n_named_limits;
 	struct link of_traffic, idle;
@@ -265,6 +269,7 @@ struct queue {
 	struct profile_table *profiles;
 	struct health *health;
 	struct dead_table *dead;
+	struct throttles *throttles;
 	struct delivery_slab *slab;
 	struct due_heap *due;
 	struct dest_cache *dests;
@@ -424,11 +429,15 @@ void attempt_wake(struct queue *, struct slice *);        /* serve those who wai
  * of them when the destination is known to be dead, and is looked at again at `recover_us` at the earliest (0 = it is not). */
 void attempt_failed(struct hop_queue *, const struct outcome *, const struct session_facts *, uint32_t charge,
         uint64_t recover_us);
+void attempt_wait(struct traffic *, struct limit *); /* in its line */
 void drains_resume(struct queue *); /* the spool has caught up */
 /* The machine itself has no socket or port to give: one delivery is told, the queue waits a little. */
 void attempt_pause(struct hop_queue *, const struct outcome *, const struct session_facts *);
 struct host_limit *host_limit_get(struct queue *, uint32_t binding, const char *mx, uint32_t max);
 void host_limit_put(struct queue *, struct host_limit *);
+/* The throttles of the hosts stanza for an MX host, not yet used. */
+void host_throttles(
+        struct queue *, const struct binding *, const char *mx, struct throttle *out[N_THROTTLE_KINDS]);
 void limits_adopt(struct queue *);
 void limit_freed(void *queue, struct limit *);
 
@@ -446,7 +455,7 @@ void dead_works(struct hop_queue *);    /* a transaction was completed */
 /* conn.c */
 struct conn *conn_open(struct hop_queue *, const struct route_addr *, const struct addr *source,
         bool any_source, struct limit *const *wanted, unsigned n, struct host_limit *const *named,
-        unsigned n_named);
+        unsigned n_named, struct throttle *const host[N_THROTTLE_KINDS]);
 
 /* scopes.c: the interned list of combined limits of a binding and domain, and the limits themselves. */
 uint32_t scopes_get(
@@ -454,6 +463,22 @@ uint32_t scopes_get(
 unsigned scopes_limits(struct queue *, uint32_t scopes, struct host_limit *out[SCOPE_LIMITS_MAX]);
 /* A new route may demand another certificate than the one a session was opened for: such a session takes no more. */
 void conns_adopt_route(struct hop_queue *, const struct route *);
+void scopes_throttles(struct queue *, uint32_t scopes, struct throttle *out[N_THROTTLE_KINDS]); /* used */
+
+/* gates.c */
+#define GATES_MAX (2 * N_THROTTLE_KINDS)
+/* Those a new session of the queue to that host would have to pass. */
+unsigned gates_limits(
+        const struct traffic *, struct throttle *const host[N_THROTTLE_KINDS], struct limit *out[GATES_MAX]);
+void gates_open(struct conn *, struct throttle *const host[N_THROTTLE_KINDS]); /* all have room */
+void gates_ready(struct conn *);
+void gates_no_job(struct conn *); /* what was reserved for its first message is not needed, or not soon */
+struct limit *gates_blocking(struct conn *, const struct limit *woken); /* NULL = the next message may go */
+void gates_job(struct conn *, uint32_t no);
+void gates_job_done(struct conn *, uint32_t no, bool begun);
+void gates_renew(struct conn *);
+void gates_free(struct conn *);
+bool conn_feed_woken(struct conn *, const struct limit *woken /* whose turn it is to serve us */);
 bool conn_feed(struct conn *); /* has asked: a job, or idle, or quit. True if it got a job */
 void conn_quit(struct conn *);
 void conns_feed_wanting(struct queue *, struct slice *);
@@ -567,6 +592,7 @@ const char *last_reply_text(const struct queue *, const struct delivery *); /* N
 
 /* waits.c */
 bool waits_for(const struct hop_queue *, struct str *why); /* appends; false = nothing holds it up */
+uint64_t waits_until_us(const struct hop_queue *);         /* mono; until when its ready mail waits, 0 = unknown */
 uint64_t next_attempt_us(const struct hop_queue *);        /* mono; 0 = nothing deferred */
 
 /* reconfigure.c */

@@ -10,7 +10,9 @@ static void print_limit(const struct hop_queue *hq, const struct limit *l, struc
 {
 	const struct queue *q = hq->q;
 	const struct traffic *t = hq->traffic;
-	if (l == &t->own || l == &t->pair->limit) {
+	if (l->is_throttle) {
+		throttle_print(throttle_of_limit((struct limit *)l), why);
+	} else if (l == &t->own || l == &t->pair->limit) {
 		str_add(why, "max_outbound_connections");
 	} else if (l == &binding_at(q, hq->key.binding)->total) {
 		str_add(why, "server_max_outbound_connections of the binding");
@@ -59,6 +61,23 @@ bool waits_for(const struct hop_queue *hq, struct str *why)
 		return true;
 	}
 	return false;
+}
+
+uint64_t waits_until_us(const struct hop_queue *hq)
+{
+	const struct traffic *t = hq->traffic;
+	uint64_t until = 0;
+	if (!t || hq->hold != HOLD_NONE)
+		return 0;
+	if (t->backoff_until_us > queue_now(hq->q))
+		return t->backoff_until_us;
+	for (unsigned i = 0; i < WAITERS; i++) {
+		struct limit *l = t->waiters[i].at;
+		uint64_t at = l && l->is_throttle ? throttle_until_us(throttle_of_limit(l)) : 0;
+		if (at && (!until || at < until))
+			until = at;
+	}
+	return until;
 }
 
 uint64_t next_attempt_us(const struct hop_queue *hq)

@@ -84,6 +84,10 @@ struct rig {
 	bool keep_log; /* off for heavy loads */
 	uint64_t n_events[32];
 
+	/* told of each connection (recipient NULL) and message as an MX host counts them; NULL = nobody */
+	void (*seen)(void *ctx, uint64_t us, const char *binding, const char *mx, const char *recipient);
+	void *seen_ctx;
+
 	/* all sessions together, and by source address */
 	unsigned sessions, most_sessions;
 	struct rig_source {

@@ -326,6 +326,8 @@ static void job_over(void *ctx)
 	s->running = NULL;
 	s->completed++;
 	mx->jobs++;
+	if (s->rig->seen)
+		s->rig->seen(s->rig->seen_ctx, s->rig->clock.mono, s->binding, s->mx_name, job->recipients[0]);
 	for (uint32_t i = 0; i < job->n_recipients; i++) {
 		mx->recipients++;
 		outcome_own(&job->outcomes[i], OUTCOME_OK, STATE_DOT, 250, "2.0.0", "ok");
@@ -418,6 +420,8 @@ struct session *session_open(struct session_net *net, const struct session_open 
 	s->profile = profile_ref(open->profile);
 	s->mx_name = mem_strdup(open->mx);
 	s->binding = mem_strdup(open->binding);
+	if (s->rig->seen)
+		s->rig->seen(s->rig->seen_ctx, s->rig->clock.mono, s->binding, s->mx_name, NULL);
 	s->owner = open->owner;
 	s->ctx = open->ctx;
 	s->why.class = OUTCOME_OK;

@@ -66,6 +66,63 @@ static void test_secret(void **state)
 	pool_free(&pool);
 }
 
+/* "N" is a second's, "N/S" any S seconds'; null and 0 are none. */
+static void test_rates(void **state)
+{
+	static const struct {
+		const char *json, *printed; /* NULL = an error */
+	} cases[] = {
+	        {"\"60/3\"", "\"60/3\""},
+	        {"\"60\"", "\"60/1\""},
+	        {"7", "\"7/1\""},
+	        {"\"1000/1h\"", "\"1000/3600\""},
+	        {"\"1000000/1d\"", "\"1000000/86400\""},
+	        {"null", "null"},
+	        {"0", "null"},
+	        {"\"0/5\"", "null"},
+	        {"\"1000001/5\"", NULL},
+	        {"1000001", NULL},
+	        {"-1", NULL},
+	        {"1.5", NULL},
+	        {"\"5/0\"", NULL},
+	        {"\"5/2d\"", NULL},
+	        {"\"5/\"", NULL},
+	        {"\"/5\"", NULL},
+	        {"\"5/3/1\"", NULL},
+	        {"\" 5/3\"", NULL},
+	        {"\"5/3 \"", NULL},
+	        {"\"\"", NULL},
+	        {"\"99999999999999999999/3\"", NULL},
+	        {"\"3/99999999999999999999\"", NULL},
+	        {"true", NULL},
+	};
+	const struct conf_file file = {"x.json", "", 0};
+	const struct place top = {.file = &file};
+	const struct option_row *row = &option_rows[OPT_outbound_throttle_messages];
+	struct pool *pool = pool_new(4096);
+
+	(void)state;
+	for (size_t i = 0; i < array_len(cases); i++) {
+		struct errors errors = {0};
+		struct value_reader r = {pool, &errors};
+		json_t *j = json_loads(cases[i].json, JSON_DECODE_ANY, NULL), *shown;
+		union value v;
+		char *text;
+
+		assert_int_equal(value_read(&r, &top, row, j, &v), cases[i].printed != NULL);
+		json_decref(j);
+		errors_free(&errors);
+		if (!cases[i].printed)
+			continue;
+		shown = value_json(row, v);
+		text = json_dumps(shown, JSON_ENCODE_ANY);
+		assert_string_equal(text, cases[i].printed);
+		free(text);
+		json_decref(shown);
+	}
+	pool_free(&pool);
+}
+
 /* Sentences, for the manual; scopes, or a reload word */
 static void test_rows(void **state)
 {
@@ -341,6 +398,7 @@ static void test_print_errors(void **state)
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_rates),
         cmocka_unit_test(test_secret),
         cmocka_unit_test(test_conn_options),
         cmocka_unit_test(test_diff),
