@@ -120,8 +120,11 @@ static void end_file(struct body_file_writer *w)
 		complete(w);
 	if (w->fd >= 0)
 		(void)w->spool->io->close(w->spool->io, w->fd);
-	if (w->error_number != 0 || w->then == FILE_GOES_AWAY)
-		(void)w->spool->io->unlink(w->spool->io, w->spool->bodies_dir, file_name(w, name));
+	if (w->error_number == 0 && w->then != FILE_GOES_AWAY)
+		return;
+	if (w->spool->io->unlink(w->spool->io, w->spool->bodies_dir, file_name(w, name)) < 0 &&
+	        disk_errno_is_fatal(errno))
+		fail(w, "unlink");
 }
 
 static void job_run(struct work *work)
@@ -270,6 +273,8 @@ struct unlink_job {
 	struct work work;
 	struct spool *spool;
 	uint64_t number;
+	int error_number;
+	struct error error;
 };
 
 static void unlink_run(struct work *work)
@@ -278,15 +283,21 @@ static void unlink_run(struct work *work)
 	struct spool *s = job->spool;
 	char name[FORMAT_NAME_SIZE];
 
-	if (s->io->unlink(s->io, s->bodies_dir, format_name(name, FILE_BODY, job->number)) < 0 &&
-	        errno != ENOENT)
-		log_warning("spool: %s/bodies/%s: unlink: %s", s->path, name, strerror(errno));
+	if (s->io->unlink(s->io, s->bodies_dir, format_name(name, FILE_BODY, job->number)) == 0 ||
+	        errno == ENOENT)
+		return;
+	job->error_number = errno;
+	error_sys(&job->error, "%s/bodies/%s: unlink", s->path, name);
 }
 
 static void unlink_done(struct mail *mail)
 {
 	struct unlink_job *job = container_of(mail, struct unlink_job, work.done);
 
+	if (disk_errno_is_fatal(job->error_number))
+		spool_fail(job->spool, &job->error);
+	else if (job->error_number != 0)
+		log_warning("spool: %s", job->error.text);
 	mem_free(&job);
 }
 

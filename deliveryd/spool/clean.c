@@ -228,6 +228,18 @@ struct spool_results *clean_settings(struct spool *s)
 
 /* ---- reading ---- */
 
+static void link_failed(struct spool *s, const char *aside)
+{
+	int error_number = errno;
+	struct error err;
+
+	error_sys(&err, "%s/%s: link", s->path, aside);
+	if (disk_errno_is_fatal(error_number))
+		spool_fail(s, &err);
+	else
+		log_warning("spool: %s", err.text);
+}
+
 static void lost(struct spool *s, struct segment *seg, uint64_t id)
 {
 	char name[FORMAT_NAME_SIZE], aside[FORMAT_NAME_SIZE];
@@ -239,7 +251,7 @@ static void lost(struct spool *s, struct segment *seg, uint64_t id)
 	        s->path, name, (unsigned long long)id, aside);
 	metric_add(s->m.damaged, 1);
 	if (!seg->damaged && s->io->link(s->io, s->dir, name, aside) < 0 && errno != EEXIST)
-		log_warning("spool: %s/%s: link: %s", s->path, aside, strerror(errno));
+		link_failed(s, aside);
 	seg->damaged = true;
 	if (e != NULL)
 		index_remove(&s->index, e);

@@ -226,3 +226,8 @@ bool disk_errno_is_space(int error)
 {
 	return error == ENOSPC || error == EDQUOT;
 }
+
+bool disk_errno_is_fatal(int error)
+{
+	return error == EIO || error == EROFS;
+}

@@ -45,5 +45,7 @@ bool disk_write_all(struct disk_io *, int fd, struct iovec *iov, size_t n, uint6
 ssize_t disk_read_full(struct disk_io *, int fd, void *buf, size_t len, uint64_t at);
 /* ENOSPC and EDQUOT: no harm done, there may be space later */
 bool disk_errno_is_space(int error);
+/* EIO and EROFS: the disk is not to be trusted any more */
+bool disk_errno_is_fatal(int error);
 
 #endif

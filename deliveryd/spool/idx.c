@@ -44,6 +44,8 @@ struct idx_job {
 	uint64_t number;
 	uint8_t head[IDX_HEAD];
 	struct str entries;
+	int error_number;
+	struct error error;
 };
 
 static void job_fill(struct spool *s, struct segment *seg, struct idx_job *job)
@@ -64,7 +66,7 @@ static void job_fill(struct spool *s, struct segment *seg, struct idx_job *job)
 	put_u64(job->head + 56, seg->end);
 }
 
-/* A failure leaves no file, or one that does not check: either is as good as none. */
+/* A failure leaves no file, or one that does not check: either is as good as none. What it says of the disk is kept. */
 static void job_write(struct idx_job *job)
 {
 	struct spool *s = job->spool;
@@ -79,11 +81,15 @@ static void job_write(struct idx_job *job)
 	put_u32(job->head + 4, crc32c(crc, job->entries.data, job->entries.len));
 	(void)format_name(name, FILE_IDX, job->number);
 	fd = s->io->open(s->io, s->dir, name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	if (fd < 0)
+	if (fd >= 0 && disk_write_all(s->io, fd, iov, job->entries.len > 0 ? 2 : 1, 0)) {
+		(void)s->io->close(s->io, fd);
 		return;
-	if (!disk_write_all(s->io, fd, iov, job->entries.len > 0 ? 2 : 1, 0))
-		(void)s->io->unlink(s->io, s->dir, name);
-	(void)s->io->close(s->io, fd);
+	}
+	job->error_number = errno;
+	error_sys(&job->error, "%s/%s: write", s->path, name);
+	if (fd >= 0)
+		(void)s->io->close(s->io, fd);
+	(void)s->io->unlink(s->io, s->dir, name);
 }
 
 static void job_run(struct work *work)
@@ -95,6 +101,8 @@ static void job_done(struct mail *mail)
 {
 	struct idx_job *job = container_of(mail, struct idx_job, work.done);
 
+	if (disk_errno_is_fatal(job->error_number))
+		spool_fail(job->spool, &job->error);
 	segment_unpin(job->spool, job->number);
 	str_free(&job->entries);
 	mem_free(&job);

@@ -161,7 +161,7 @@ static void job_done(struct mail *mail)
 	s->stock.coming -= job->what == STOCK_MAKE || job->what == STOCK_RECYCLE;
 	if (job->what == STOCK_MAKE)
 		made(s, job);
-	else if (job->error_number == EIO || job->error_number == EROFS)
+	else if (disk_errno_is_fatal(job->error_number))
 		spool_fail(s, &job->error);
 	else if (job->error_number != 0)
 		log_warning("spool: %s", job->error.text);

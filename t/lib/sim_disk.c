@@ -35,6 +35,7 @@ struct sim_inode {
 	uint64_t number;
 	bool folder;
 	/* file */
+	bool sick;               /* created under a sick name */
 	uint8_t *seen, *durable; /* own */
 	size_t seen_n, durable_n;
 	struct sim_write *writes; /* own: not synced */
@@ -276,6 +277,28 @@ static int fails(struct sim_disk *d, bool may_lack_space)
 	return 0;
 }
 
+static bool ends_so(const char *name, const char *suffix)
+{
+	size_t n = strlen(name), k = strlen(suffix);
+
+	return n >= k && strcmp(name + n - k, suffix) == 0;
+}
+
+static int fails_on(struct sim_disk *d, const char *name, bool may_lack_space)
+{
+	if (d->sick == NULL || !ends_so(name, d->sick))
+		return fails(d, may_lack_space);
+	d->happened = true;
+	errno = EIO;
+	return -1;
+}
+
+static void tell_removing(struct sim_disk *d, const char *name)
+{
+	if (d->removing != NULL)
+		d->removing(d->removing_ctx, name);
+}
+
 /* Each sector on its own: the disk has some of them. */
 static void arrive_some(struct sim_disk *d, struct sim_inode *inode)
 {
@@ -408,6 +431,8 @@ static int sim_open(struct disk_io *io, int dir, const char *name, int flags, mo
 		return -1;
 	folder = inode_of(d, dir);
 	e = name_find(&folder->names, name);
+	if (e == NULL && d->sick != NULL && ends_so(name, d->sick) && chance(d, 2) == 0)
+		return fails_on(d, name, true);
 	if (e == NULL && (flags & O_CREAT) == 0) {
 		errno = ENOENT;
 		return -1;
@@ -419,6 +444,7 @@ static int sim_open(struct disk_io *io, int dir, const char *name, int flags, mo
 	inode = e != NULL ? e->inode : inode_new(d, false);
 	if (e == NULL)
 		change(folder, name, NULL, inode);
+	inode->sick = d->sick != NULL && ends_so(name, d->sick);
 	if ((flags & O_TRUNC) != 0) {
 		/* the truncation itself is not modelled as lost: what it empties is checked as a whole anyway */
 		writes_free(inode);
@@ -488,6 +514,11 @@ static ssize_t sim_pwritev(struct disk_io *io, int fd, const struct iovec *iov, 
 		return -1;
 	}
 	inode = inode_of(d, fd);
+	if (inode->sick) {
+		d->happened = true;
+		errno = EIO;
+		return -1;
+	}
 	for (int i = 0; i < n; i++)
 		total += iov[i].iov_len;
 	if (accident == SIM_ENOSPC || (accident == SIM_NONE && !space_for(d, inode, at + total))) {
@@ -590,8 +621,9 @@ static int sim_rename(struct disk_io *io, int dir, const char *from, const char 
 	struct sim_disk *d = sim_of(io);
 	struct sim_entry *e;
 
-	if (fails(d, true) < 0 || entry_needed(d, dir, from, &e) < 0)
+	if (fails_on(d, from, true) < 0 || entry_needed(d, dir, from, &e) < 0)
 		return -1;
+	tell_removing(d, from);
 	change(inode_of(d, dir), to, from, e->inode);
 	return 0;
 }
@@ -601,7 +633,7 @@ static int sim_link(struct disk_io *io, int dir, const char *from, const char *t
 	struct sim_disk *d = sim_of(io);
 	struct sim_entry *e;
 
-	if (fails(d, true) < 0 || entry_needed(d, dir, from, &e) < 0)
+	if (fails_on(d, to, true) < 0 || entry_needed(d, dir, from, &e) < 0)
 		return -1;
 	if (name_find(&inode_of(d, dir)->names, to) != NULL) {
 		errno = EEXIST;
@@ -617,8 +649,9 @@ static int sim_unlink(struct disk_io *io, int dir, const char *name)
 	struct sim_entry *e;
 	struct sim_inode *inode;
 
-	if (fails(d, false) < 0 || entry_needed(d, dir, name, &e) < 0)
+	if (fails_on(d, name, false) < 0 || entry_needed(d, dir, name, &e) < 0)
 		return -1;
+	tell_removing(d, name);
 	inode = e->inode;
 	change(inode_of(d, dir), NULL, name, inode);
 	if (d->delay_free && !used(d, inode, false))
@@ -726,13 +759,6 @@ void sim_disk_free(struct sim_disk **disk)
 
 /* ---- from outside ---- */
 
-static bool ends_so(const char *name, const char *suffix)
-{
-	size_t n = strlen(name), k = strlen(suffix);
-
-	return n >= k && strcmp(name + n - k, suffix) == 0;
-}
-
 static struct sim_inode *folder_named(struct sim_disk *d, const char *folder)
 {
 	struct sim_inode *spool = name_find(&d->inodes[0]->names, "spool")->inode;
@@ -764,6 +790,17 @@ uint8_t *sim_disk_bytes(struct sim_disk *d, const char *folder, const char *name
 		return NULL;
 	*n = e->inode->seen_n;
 	return e->inode->seen;
+}
+
+const uint8_t *sim_disk_durable(struct sim_disk *d, const char *folder, const char *name, size_t *n)
+{
+	struct sim_inode *f = folder_named(d, folder);
+	struct sim_entry *e = f != NULL ? name_find(&f->durable_names, name) : NULL;
+
+	if (e == NULL)
+		return NULL;
+	*n = e->inode->durable_n;
+	return e->inode->durable;
 }
 
 void sim_disk_spoil(struct sim_disk *d, const char *folder, const char *name, size_t at, size_t n)

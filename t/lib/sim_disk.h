@@ -38,6 +38,11 @@ struct sim_disk {
 	enum sim_accident accident;
 	bool happened; /* the accident */
 	bool off;      /* cut: every call fails until sim_disk_restart() */
+	/* EIO, again and again, for whoever creates, writes, links or removes a file whose name ends so; NULL = none */
+	const char *sick;
+	/* Called before a file is unlinked or renamed, if set. */
+	void (*removing)(void *ctx, const char *name);
+	void *removing_ctx;
 };
 
 struct sim_disk *sim_disk_new(uint64_t seed);
@@ -53,6 +58,8 @@ uint64_t sim_disk_used(const struct sim_disk *);
 uint64_t sim_disk_used_by(const struct sim_disk *, const char *suffix);
 /* A file's bytes as reads see them, to be spoiled; NULL = no such file. Spoiled bytes are spoiled on the disk too. */
 uint8_t *sim_disk_bytes(struct sim_disk *, const char *folder, const char *name, size_t *n);
+/* The same as the disk has them for certain: what a cut now could leave at worst. */
+const uint8_t *sim_disk_durable(struct sim_disk *, const char *folder, const char *name, size_t *n);
 void sim_disk_spoil(struct sim_disk *, const char *folder, const char *name, size_t at, size_t n);
 /* Removes all files whose name ends so. */
 void sim_disk_remove_all(struct sim_disk *, const char *suffix);
