@@ -13,6 +13,8 @@ options of a host, separated by commas:
   hold=MS         waits that long before the reply to the end of data
   rcpt=CODE TEXT  the reply to each RCPT           (also mail=, data=, dot=, banner=, ehlo=)
   times=N         the replies above hold for the first N commands of their kind, then all is well
+  cert=FILE       offers STARTTLS with this certificate, its chain and its key, in one PEM file
+  requiretls      offers REQUIRETLS, under TLS
   refuse          accepts connections and closes them at once
 Control while it runs: the host re-reads options from DIR/NAME.opt (if --control DIR is given) at each connection.
 
@@ -24,8 +26,10 @@ import collections
 import hashlib
 import json
 import os
+import ssl
 import sys
 import time
+import weakref
 
 
 class Host:
@@ -44,6 +48,15 @@ class Host:
         self.used = collections.Counter()
         self.options = self.parse(self.base)
         self.control_text = None
+        self.contexts, self.named = {}, weakref.WeakKeyDictionary()
+
+    def tls_context(self, pem):
+        """One for all connections, so that they can be resumed"""
+        if pem not in self.contexts:
+            context = self.contexts[pem] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pem)
+            context.sni_callback = lambda tls, name, _: self.named.__setitem__(tls, name)
+        return self.contexts[pem]
 
     @staticmethod
     def parse(words):
@@ -107,7 +120,8 @@ class Host:
 class Session:
     def __init__(self, host, reader, writer, peer):
         self.host, self.reader, self.writer, self.peer = host, reader, writer, peer
-        self.ehlo = self.sender = None
+        self.ehlo = self.sender = self.tls = self.sni = None
+        self.params = ""
         self.rcpts = []
 
     async def say(self, line):
@@ -134,13 +148,15 @@ class Session:
             self.ehlo = line[5:].decode("latin-1")
             self.sender, self.rcpts = None, []
             name = self.host.name.encode()
-            good = b"250 " + name if verb == b"HELO" else b"\r\n".join(
-                [b"250-" + name, b"250-PIPELINING", b"250-SIZE 104857600", b"250-ENHANCEDSTATUSCODES", b"250 8BITMIME"])
+            good = b"250 " + name if verb == b"HELO" else self.offer(name)
             await self.say(self.host.reply("ehlo", good))
+        elif verb == b"STAR" and "cert" in self.host.options and not self.tls:
+            await self.starttls()
         elif verb == b"MAIL":
             reply = self.host.reply("mail", b"250 2.1.0 ok")
             if reply[:1] == b"2":
                 self.sender, self.rcpts = self.path(line), []
+                self.params = line[line.rindex(b">") + 1:].decode("latin-1").strip()
             await self.say(reply)
         elif verb == b"RCPT":
             reply = self.host.reply("rcpt", b"250 2.1.5 ok") if self.sender is not None else b"503 5.5.1 MAIL first"
@@ -156,6 +172,24 @@ class Session:
             await self.say(b"250 2.0.0 ok")
         else:
             await self.say(b"502 5.5.2 not known here")
+
+    def offer(self, name):
+        words = [name, b"PIPELINING", b"SIZE 104857600", b"ENHANCEDSTATUSCODES", b"8BITMIME"]
+        if "cert" in self.host.options and not self.tls:
+            words.append(b"STARTTLS")
+        if "requiretls" in self.host.options and self.tls:
+            words.append(b"REQUIRETLS")
+        return b"\r\n".join([b"250-" + w for w in words[:-1]] + [b"250 " + words[-1]])
+
+    async def starttls(self):
+        await self.say(self.host.reply("starttls", b"220 2.0.0 go"))
+        try:
+            await self.writer.start_tls(self.host.tls_context(self.host.options["cert"]))
+        except ssl.SSLError as e:
+            raise ConnectionError(str(e)) from None
+        tls = self.writer.get_extra_info("ssl_object")
+        self.tls, self.sni = tls.version(), self.host.named.pop(tls, None)
+        self.ehlo = self.sender = None
 
     @staticmethod
     def path(line):
@@ -191,7 +225,7 @@ class Session:
                 with open(os.path.join(self.host.server.save, name), "wb") as f:
                     f.write(raw)
             self.host.log("message", self.peer, ehlo=self.ehlo, sender=self.sender, recipients=self.rcpts,
-                          size=len(raw), sha256=digest, bare=bare, file=name,
+                          size=len(raw), sha256=digest, bare=bare, file=name, tls=self.tls, sni=self.sni, params=self.params,
                           subject=self.header(raw, b"subject"), message_id=self.header(raw, b"message-id"),
                           x_binding=self.header(raw, b"x-binding"))
         for _ in self.rcpts if "lmtp" in self.host.options else [1]:
