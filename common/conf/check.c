@@ -289,6 +289,34 @@ static void check_dane(struct loader *l, const struct scope *s)
 		        "mail goes out in clear text even where TLSA records forbid it");
 }
 
+static void check_egress(struct loader *l, const struct scope *s)
+{
+	const char *proxy = path_in(l, s, OPT_egress_proxy);
+	bool user = path_in(l, s, OPT_egress_proxy_user) != NULL, pass = path_in(l, s, OPT_egress_proxy_pass) != NULL;
+
+	if (scope_get(s, OPT_egress_proxy) && proxy && l->conf->n_bindings == 1 && l->conf->bindings[0]->pub.any_source)
+		errors_add(l->errors, ERROR_ERROR,
+		        "%s: egress_proxy (\"%s\") is of no use without bind_address: write the address that mail is "
+		        "to leave from",
+		        scope_where(l->conf, s), proxy);
+	if (sets_either(s, OPT_egress_proxy_user, OPT_egress_proxy_pass) && user != pass)
+		report_pair(l, s, ERROR_ERROR, user ? OPT_egress_proxy_user : OPT_egress_proxy_pass,
+		        user ? OPT_egress_proxy_pass : OPT_egress_proxy_user, "is of no use without",
+		        "name both, or neither");
+	if (scope_get(s, OPT_egress_proxy_user) && user && proxy && strncmp(proxy, "socks5:", 7) != 0)
+		report_pair(l, s, ERROR_WARNING, OPT_egress_proxy_user, OPT_egress_proxy, "has no effect with",
+		        "only SOCKS5 has a user name");
+}
+
+static void check_length(struct loader *l, const struct scope *s, enum option_id id, size_t max)
+{
+	const struct scope_value *v = scope_get(s, id);
+
+	if (v && v->v.s && strlen(v->v.s) > max)
+		errors_add(l->errors, ERROR_ERROR, "%s: %s: longer than %zu octets", scope_where(l->conf, s),
+		        option_rows[id].name, max);
+}
+
 /* A warning: who checks may not be who will read it */
 static void check_tls_file(struct loader *l, const struct scope *s, enum option_id id)
 {
@@ -314,6 +342,9 @@ static void check_scope(void *ctx, const struct scope *s)
 	check_auth(l, s);
 	check_tls_verify(l, s);
 	check_dane(l, s);
+	check_egress(l, s);
+	check_length(l, s, OPT_egress_proxy_user, 255);
+	check_length(l, s, OPT_egress_proxy_pass, 255);
 	check_tls_file(l, s, OPT_tls_ca);
 	check_tls_file(l, s, OPT_tls_certificate);
 	check_tls_file(l, s, OPT_tls_key);

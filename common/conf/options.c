@@ -36,6 +36,7 @@ static uint64_t mix_text(uint64_t seed, const char *s)
 #define KIND_EHLO TEXT
 #define KIND_GATEWAY TEXT
 #define KIND_ROUTES TEXT
+#define KIND_PROXY TEXT
 #define KIND_HOSTNAME TEXT
 #define KIND_PRIORITY TEXT
 #define KIND_WORD TEXT

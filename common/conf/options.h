@@ -88,6 +88,7 @@ struct path_list {
 #define OPT_C_NETLIST struct net_list
 #define OPT_C_HOSTRULES struct host_rule_list
 #define OPT_C_ROUTES const char *
+#define OPT_C_PROXY const char *
 #define OPT_C_SOCKET const struct sockspec *
 #define OPT_C_SOCKETS struct sockspec_list
 #define OPT_C_SERVERS struct dns_server_list
@@ -113,6 +114,7 @@ struct path_list {
 #define OPT_N_NETLIST OPT_PLAIN_NAME
 #define OPT_N_HOSTRULES OPT_PLAIN_NAME
 #define OPT_N_ROUTES OPT_PLAIN_NAME
+#define OPT_N_PROXY OPT_PLAIN_NAME
 #define OPT_N_SOCKET OPT_PLAIN_NAME
 #define OPT_N_SOCKETS OPT_PLAIN_NAME
 #define OPT_N_SERVERS OPT_PLAIN_NAME

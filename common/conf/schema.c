@@ -103,6 +103,9 @@ static json_t *type_schema(const struct option_row *row)
 	case TYPE_ROUTES:
 		return json_pack(
 		        "{s:[o, {s:s}]}", "anyOf", one_or_list(pattern("^[^ ]+$"), 1), "type", "null");
+	case TYPE_PROXY:
+		return json_pack("{s:[o, {s:s}]}", "anyOf", pattern("^(proxy|socks5)://[^@]+:[0-9]+$"), "type",
+		        "null");
 	case TYPE_SOCKET:
 		if (strcmp(row->def, "null") == 0)
 			return json_pack("{s:[o, {s:s}]}", "anyOf", ref("socket"), "type", "null");

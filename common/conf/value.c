@@ -7,6 +7,7 @@
 #include <string.h>
 #include "base/names.h"
 #include "base/utf8.h"
+#include "conf/egress_proxy.h"
 #include "conf/host_rule.h"
 #include "conf/value_list.h"
 
@@ -312,6 +313,34 @@ static bool read_gateway(struct value_reader *r, const struct place *p, const js
 	return ok;
 }
 
+static bool read_proxy(struct value_reader *r, const struct place *p, const json_t *j, union value *out)
+{
+	const char *s = json_string_value(j);
+	struct egress_proxy proxy;
+	struct error err;
+	struct str text;
+
+	out->s = NULL;
+	if (json_is_null(j))
+		return true;
+	if (!s)
+		return is_not(r, p, j, "a proxy: write proxy://ADDRESS:PORT or socks5://ADDRESS:PORT, or null for none");
+	if (strchr(s, '@')) /* perhaps with a password: not to be repeated */
+		return place_error(r->errors, p,
+		        "credentials do not stand in it: set egress_proxy_user and egress_proxy_pass");
+	str_init(&text);
+	if (!egress_proxy_parse(s, &proxy, &err)) {
+		str_printf(&text, "a proxy: %s", err.text);
+		is_not(r, p, j, text.data);
+		str_free(&text);
+		return false;
+	}
+	egress_proxy_print(&proxy, &text);
+	out->s = pool_strdup(r->pool, text.data);
+	str_free(&text);
+	return true;
+}
+
 static bool read_chars(struct value_reader *r, const struct place *p, const json_t *j,
         bool (*good)(unsigned char), size_t max, const char *what, union value *out)
 {
@@ -428,6 +457,8 @@ bool value_read(struct value_reader *r, const struct place *p, const struct opti
 		return read_ehlo(r, p, j, out);
 	case TYPE_GATEWAY:
 		return read_gateway(r, p, j, out);
+	case TYPE_PROXY:
+		return read_proxy(r, p, j, out);
 	case TYPE_HOSTNAME:
 		return json_is_null(j) || read_domain_name(r, p, j, "a host name", out);
 	case TYPE_FIELDNAME:
@@ -528,6 +559,7 @@ json_t *value_json(const struct option_row *row, union value v)
 		return json_string(option_word_of(row->tag, (int)v.u)->word);
 	case TYPE_EHLO:
 	case TYPE_GATEWAY:
+	case TYPE_PROXY:
 	case TYPE_HOSTNAME:
 	case TYPE_FIELDNAME:
 	case TYPE_USERNAME:

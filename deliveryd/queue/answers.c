@@ -156,13 +156,18 @@ static void put_sources(struct answer *a, const struct binding *b)
 	jw_end_array(&a->out);
 }
 
+static bool source_down(const struct binding *b)
+{
+	return b->down[0] || b->down[1] || proxies_down(b);
+}
+
 static const char *binding_state(struct binding *b)
 {
 	if (b->kind == BINDING_NAMED && !b->conf)
 		return "removed";
 	if (b->kind == BINDING_NAMED && binding_suspended(b))
 		return "suspended";
-	return b->down[0] || b->down[1] ? "source_down" : "normal";
+	return source_down(b) ? "source_down" : "normal";
 }
 
 static void put_one_binding(struct answer *a, struct binding *b)
@@ -173,7 +178,7 @@ static void put_one_binding(struct answer *a, struct binding *b)
 	put_limit(a, binding_total(b)->max);
 	put_sources(a, b);
 	jw_str(&a->out, "state", binding_state(b));
-	if (b->down[0] || b->down[1])
+	if (source_down(b))
 		jw_bool(&a->out, "source_down", true);
 	if (b->kind == BINDING_NAMED && !b->conf)
 		jw_bool(&a->out, "removed", true);

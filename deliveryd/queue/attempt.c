@@ -91,6 +91,7 @@ struct choice {
 	uint64_t recover_us; /* shortest recovery of those that failed; 0 = none failed */
 	bool probing;        /* an address on probation has its one session under way */
 	bool source_down;
+	struct proxy *proxy; /* the egress proxy is down */
 	bool slow
 	        [FAMILIES]; /* sessions of that family open slowly: the other is asked for, down to `worst` */
 	uint16_t worst;
@@ -171,7 +172,7 @@ static enum source_state source_for(struct hop_queue *hq, const struct route_add
 {
 	if (!a->unix_path)
 		return binding_source(binding_at(hq->q, hq->key.binding), a->addr.family == AF_INET6,
-		        &c->source, &c->any_source);
+		        hq->profile->o.egress_proxy != NULL, &c->source, &c->any_source);
 	c->any_source = true;
 	c->source = (struct addr){.family = AF_UNSPEC};
 	return SOURCE_OK;
@@ -192,6 +193,15 @@ static void look_at_slow(struct hop_queue *hq, struct choice *c)
 	}
 }
 
+static bool proxy_out(struct hop_queue *hq, int family, struct choice *c)
+{
+	struct proxy *p = proxy_for(binding_at(hq->q, hq->key.binding), &hq->profile->o, family);
+	if (!proxy_blocks(p))
+		return false;
+	c->proxy = p;
+	return true;
+}
+
 /* Leaving limits aside */
 static bool fit_now(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
 {
@@ -209,6 +219,8 @@ static bool fit_now(struct hop_queue *hq, const struct route_addr *a, struct cho
 	case SOURCE_OK:
 		break;
 	}
+	if (!a->unix_path && proxy_out(hq, a->addr.family == AF_INET6, c))
+		return false;
 	switch (health_of(q->health, hq->key.binding, a, queue_now(q), &until)) {
 	case HEALTH_FAILED:
 		if (!c->recover_us || until < c->recover_us)
@@ -403,6 +415,8 @@ static void none_usable(struct hop_queue *hq, const struct choice *c)
 		return; /* there are sessions at work; when the last one goes we are asked again */
 	if (c->recover_us)
 		all_failed(hq, c);
+	else if (c->proxy)
+		proxy_wait(c->proxy, t);
 	else if (c->source_down)
 		no_source(hq);
 	else if (c->missing[0] || c->missing[1])
@@ -422,6 +436,13 @@ void attempt_failed(struct hop_queue *hq, const struct outcome *why, const struc
 	if (recover_us)
 		(void)is_dead(hq, recover_us);
 	hop_queue_work(hq);
+}
+
+void attempt_proxy_failed(
+        struct hop_queue *hq, const struct outcome *why, const struct session_facts *facts, bool told)
+{
+	if (told)
+		drain_begin(hq, failure_new(why, facts), 1);
 }
 
 void attempt_pause(struct hop_queue *hq, const struct outcome *why, const struct session_facts *facts)
@@ -553,6 +574,7 @@ static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 		return ENOUGH;
 	}
 	traffic_stop_waiting(t);
+	proxy_stop_waiting(t);
 	conn_open(hq, c.addr, &c.source, c.any_source, wanted, n, named, n_named, c.throttles);
 	return OPENED;
 }

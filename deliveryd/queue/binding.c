@@ -138,7 +138,8 @@ static void source_went_down(struct binding *b, int family, const char *reason)
 	event_binding(b->q, b, EVENT_SOURCE_DOWN, &b->conf->source[family], reason);
 }
 
-enum source_state binding_source(struct binding *b, int family, struct addr *source, bool *any)
+enum source_state binding_source(
+        struct binding *b, int family, bool elsewhere, struct addr *source, bool *any)
 {
 	*source = (struct addr){.family = AF_UNSPEC};
 	*any = false;
@@ -148,7 +149,7 @@ enum source_state binding_source(struct binding *b, int family, struct addr *sou
 	}
 	if (!b->conf || b->conf->source[family].family == AF_UNSPEC)
 		return SOURCE_MISSING;
-	if (!source_usable(b, family)) {
+	if (!elsewhere && !source_usable(b, family)) {
 		source_went_down(b, family, "address is not on this machine");
 		return SOURCE_DOWN;
 	}

@@ -262,6 +262,20 @@ void conns_feed_wanting(struct queue *q, struct slice *slice)
 	}
 }
 
+static int family_of(const struct conn *c)
+{
+	return c->source.family == AF_INET6;
+}
+
+/* The egress proxy it goes through, if that one ever failed */
+static struct proxy *proxy_of(const struct conn *c)
+{
+	const struct hop_queue *hq = c->hq;
+	if (c->to.unix_path)
+		return NULL;
+	return proxy_for(binding_at(c->q, hq->key.binding), &hq->profile->o, family_of(c));
+}
+
 /* --- what sessions tell -------------------------------------------------------------------------------------------- */
 
 static void on_ready(void *ctx, struct session *s, const struct session_facts *facts)
@@ -272,6 +286,8 @@ static void on_ready(void *ctx, struct session *s, const struct session_facts *f
 	(void)facts;
 	c->ready_us = queue_now(c->q);
 	gates_ready(c);
+	proxy_worked(proxy_of(c));
+	c->probe = false;
 	health_succeed(c->q->health, c->hq->key.binding, &c->to, c->ready_us);
 	dead_answered(c->hq);
 	t->proven = true;
@@ -343,6 +359,11 @@ static void session_failed(
 	struct hop_queue *hq = c->hq;
 	if (q->stopping)
 		return;
+	if (why->proxy) {
+		attempt_proxy_failed(hq, why, facts,
+		        proxy_failed(binding_at(q, hq->key.binding), &hq->profile->o, family_of(c), c->probe, why));
+		return;
+	}
 	if (our_fault(why) && !c->ready_us) {
 		if (strcmp(why->enhanced, "4.3.5") == 0 && c->source.family != AF_UNSPEC)
 			binding_source_refused(binding_at(q, hq->key.binding), c->source.family == AF_INET6);
@@ -352,6 +373,7 @@ static void session_failed(
 	}
 	if (!host_failed(c, why, completed))
 		return;
+	proxy_worked(proxy_of(c)); /* it was the host */
 	uint64_t wait_us = hq->profile->o.host_failure_retry_s * SECOND_US;
 	if (wait_us < SECOND_US)
 		wait_us = SECOND_US;
@@ -396,6 +418,8 @@ static void on_closed(void *ctx, struct session *s, const struct outcome *why, u
 	t->n_conns--;
 	link_remove(&c->of_traffic);
 	session_failed(c, why, completed, facts);
+	if (c->probe)
+		proxy_probe_end(binding_at(q, hq->key.binding), &hq->profile->o, family_of(c));
 	conn_free(c);
 	hop_queue_work(hq);
 	if (q->stopping)
@@ -470,6 +494,7 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	        .owner = &owner,
 	        .ctx = c,
 	};
+	c->probe = proxy_probe_begin(proxy_of(c));
 	c->session = session_open(q->nets[q->next_net++ % q->n_nets], &open);
 	demand_free(&demand);
 	return c;

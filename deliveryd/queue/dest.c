@@ -50,6 +50,7 @@ static void resolve_notify(struct queue *q, struct dest *d)
 		o.tls = TLS_NO;
 	o.xclient = XCLIENT_NO;
 	o.dane = DANE_NO; /* it is an address */
+	o.egress_proxy = o.egress_proxy_user = o.egress_proxy_pass = NULL;
 	o.outbound_smtp_auth_type = AUTH_NONE;
 	o.outbound_smtp_auth_user = o.outbound_smtp_auth_pass = o.outbound_smtp_auth_pass_file = NULL;
 	d->key.hop_type = NEXT_HOP_GATEWAY;

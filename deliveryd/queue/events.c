@@ -95,6 +95,8 @@ void event_recipient(struct queue *q, const struct delivery *d, enum event_type 
 		e.peer = f->peer;
 		e.source = f->source;
 		e.ehlo = f->ehlo;
+		e.proxy = f->proxy;
+		e.claimed = f->claimed;
 		e.tls_version = f->tls_version;
 		e.tls_cipher = f->tls_cipher;
 		e.tls_verified = f->tls_verified;

@@ -233,6 +233,7 @@ struct traffic *traffic_get(struct hop_queue *hq)
 		waiter_init(&t->waiters[i], t);
 	link_init(&t->conns);
 	link_init(&t->idle);
+	link_init(&t->of_proxy);
 	timer_init(&t->backoff, backoff_over, t);
 	pair_join(hq->q, &hq->key, t);
 	scopes_throttles(hq->q, hq->key.scopes, t->throttles);
@@ -265,6 +266,7 @@ static void traffic_free(struct hop_queue *hq)
 {
 	struct traffic *t = hq->traffic;
 	traffic_stop_waiting(t);
+	proxy_stop_waiting(t);
 	route_cancel(&t->query);
 	route_unref(&t->route);
 	timer_cancel(hq->q->loop, &t->backoff);

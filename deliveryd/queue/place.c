@@ -174,6 +174,9 @@ static void expired_waiting(struct queue *q, uint32_t no)
 		        "source address of binding %s is not on this machine",
 		        binding_name(q, binding_at(q, d->binding)));
 		result_expire_waiting(q, no, &o, NULL);
+	} else if (d->hq->hold == HOLD_NONE && t && t->proxy) {
+		outcome_own(&o, OUTCOME_TRANSIENT, STATE_CONNECT, 451, "4.3.5", "%s", proxy_why(t->proxy));
+		result_expire_waiting(q, no, &o, NULL);
 	} else if (d->hq->hold == HOLD_NONE && t && t->failure && t->backoff_until_us > queue_now(q)) {
 		result_expire_waiting(q, no, &t->failure->outcome, &t->failure->facts);
 	} else {
@@ -210,12 +213,17 @@ static bool member_usable(void *ctx, const struct conf_binding *c)
 	struct member_check *m = ctx;
 	struct queue *q = m->q;
 	struct binding *b = binding_find(q, c->name);
-	if (!b || dest_get(q, b, m->domain)->key.suspended)
+	const struct dest *dest = b ? dest_get(q, b, m->domain) : NULL;
+	if (!dest || dest->key.suspended)
 		return false;
 	if (c->any_source)
 		return true;
 	for (int family = 0; family < FAMILIES; family++) {
-		if (c->source[family].family != AF_UNSPEC && local_addrs_has(q->local, &c->source[family]))
+		if (c->source[family].family == AF_UNSPEC)
+			continue;
+		const struct conn_options *o = dest->profile ? &dest->profile->o : NULL;
+		if (o && o->egress_proxy ? !proxy_blocks(proxy_for(b, o, family))
+		                         : local_addrs_has(q->local, &c->source[family]))
 			return true;
 	}
 	return false;

@@ -559,6 +559,7 @@ static void bindings_free(struct queue *q)
 	for (uint32_t i = 0; i < q->bindings.n; i++) {
 		struct binding *b = binding_at(q, i);
 		timer_cancel(q->loop, &b->retry_source);
+		proxies_free(b);
 		free(b->metrics);
 		free(b);
 	}

@@ -8,6 +8,7 @@
  *   dest.c        what holds for (binding, recipient domain): resolved options, next hop
  *   place.c       puts a delivery into the queue it belongs to (and its group's member)
  *   hop_queue.c   queues (binding x next hop x profile): lists, counts, life
+ *   proxy.c       egress proxies that do not work, and who waits for them
  *   attempt.c     sessions for a queue: route, address, limits, back-off; dead.c  what nobody answers at
  *   conn.c        one session as the queue sees it: jobs out, leases
  *   throttle.c    throttles, by their place; gates.c  a session at them; scopes.c  which ones hold for a queue
@@ -101,6 +102,7 @@ struct binding {
 	uint64_t down_until_us
 	        [FAMILIES]; /* bind was refused though the address is here; 0 = until it is back */
 	struct timer retry_source;
+	struct proxy *proxies; /* owns: those that ever failed */
 };
 
 /* --- queues --------------------------------------------------------------------------------------------- */
@@ -148,6 +150,8 @@ struct traffic {
 	struct link of_pair;
 	struct limit own;
 	struct throttle *throttles[N_THROTTLE_KINDS]; /* uses; NULL = none */
+	struct proxy *proxy; /* waits for it, by `of_proxy`; NULL = for none */
+	struct link of_proxy;
 	struct waiter waiters[WAITERS]; /* in the lines of full limits: of one, or of several hosts' */
 	struct link conns, idle;        /* of struct conn; longest idle first */
 	uint32_t n_conns, n_opening, n_leaving;
@@ -225,6 +229,7 @@ struct conn {
 	bool slow;           /* counts in n_slow */
 	bool undane;         /* opened under another demand of DANE than now holds */
 	struct timer slow_timer;
+	bool probe; /* tries an egress proxy that was down */
 	bool lost_job; /* a job came back because the connection went */
 	uint64_t opened_us, ready_us;
 	struct addr source;   /* asked for */
@@ -355,12 +360,29 @@ const char *binding_group_name(const struct binding *); /* NULL for the ungroupe
 struct limit *binding_total(struct binding *);          /* of the configuration in force */
 bool binding_suspended(struct binding *);               /* for every domain */
 void bindings_adopt(struct queue *);                    /* the snapshots in q->policy and q->kept */
-/* Whether a source address of that family may be used now; tells the operator when that changes. */
+/* Whether a source address of that family may be used now; tells the operator when that changes. Behind an egress proxy
+ * (elsewhere) it need not be on this machine. */
 enum source_state { SOURCE_OK, SOURCE_MISSING, SOURCE_DOWN };
-enum source_state binding_source(struct binding *, int family, struct addr *source, bool *any);
+enum source_state binding_source(struct binding *, int family, bool elsewhere, struct addr *source, bool *any);
 void binding_source_refused(struct binding *, int family); /* bind failed */
 void bindings_check_sources(struct queue *);               /* this machine's addresses changed */
 void binding_release_source(struct binding *, bool is_back /* the address, for certain */);
+
+/* proxy.c; family is the source's */
+struct proxy *proxy_for(
+        const struct binding *, const struct conn_options *, int family); /* NULL = none, or it never failed */
+bool proxy_blocks(const struct proxy *); /* it is down: wait. NULL is fine */
+const char *proxy_why(const struct proxy *);
+void proxy_wait(struct proxy *, struct traffic *);
+void proxy_stop_waiting(struct traffic *);
+bool proxy_probe_begin(struct proxy *); /* true: the session about to be opened finds out for all */
+void proxy_probe_end(struct binding *, const struct conn_options *, int family);
+void proxy_worked(struct proxy *);
+/* True: this is the attempt that found out, so its mail is told. */
+bool proxy_failed(
+        struct binding *, const struct conn_options *, int family, bool probe, const struct outcome *why);
+bool proxies_down(const struct binding *);
+void proxies_free(struct binding *);
 
 /* dest.c */
 struct dest {
@@ -431,6 +453,9 @@ void attempt_failed(struct hop_queue *, const struct outcome *, const struct ses
         uint64_t recover_us);
 void attempt_wait(struct traffic *, struct limit *); /* in its line */
 void drains_resume(struct queue *); /* the spool has caught up */
+/* The egress proxy failed; told: one delivery is told. The queue waits for it. */
+void attempt_proxy_failed(
+        struct hop_queue *, const struct outcome *, const struct session_facts *, bool told);
 /* The machine itself has no socket or port to give: one delivery is told, the queue waits a little. */
 void attempt_pause(struct hop_queue *, const struct outcome *, const struct session_facts *);
 struct host_limit *host_limit_get(struct queue *, uint32_t binding, const char *mx, uint32_t max);

@@ -54,6 +54,10 @@ bool waits_for(const struct hop_queue *hq, struct str *why)
 		}
 		return true;
 	}
+	if (t->proxy) {
+		str_printf(why, "source_down: %s", proxy_why(t->proxy));
+		return true;
+	}
 	if (waits_for_limit(hq, why))
 		return true;
 	if (t->query) {

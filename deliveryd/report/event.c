@@ -96,10 +96,16 @@ static void print_who(struct json_out *j, const struct event *e)
 
 static void print_where(struct json_out *j, const struct event *e)
 {
+	char text[ADDR_TEXT_SIZE];
+
 	print_opt(j, "next_hop", e->next_hop);
 	print_opt(j, "mx", e->mx);
 	print_addr(j, "peer", &e->peer);
 	print_addr(j, "source", &e->source);
+	if (e->claimed)
+		jw_bool(j, "claimed", true);
+	if (e->proxy.family != AF_UNSPEC)
+		jw_str(j, "proxy", addr_print_port(&e->proxy, text));
 	print_opt(j, "ehlo", e->ehlo);
 }
 

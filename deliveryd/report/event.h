@@ -31,6 +31,8 @@ struct event {
 	const char *sender; /* "" is printed (null reverse-path); NULL left out */
 	const char *recipient, *domain, *next_hop, *mx;
 	struct addr peer, source; /* peer: remote ip; source: from getsockname() */
+	struct addr proxy;        /* with port */
+	bool claimed;             /* `source` is what the proxy was told, not what a socket says */
 	const char *ehlo;
 	bool has_attempt;
 	uint32_t attempt;  /* 1 for the first */

@@ -21,7 +21,7 @@
  *            A recipient with `put_off` was one too many for the transaction that others had their answer in.
  *            OUTCOME_UNCERTAIN (state dot) never comes with connection_lost: another MX would make a duplicate.
  *            Our own outcomes with enhanced 4.3.x (4.3.5 source, 4.3.0 this machine, 4.3.2 stopping) say nothing
- *            about the peer: its health is not in question.
+ *            about the peer: its health is not in question. With `proxy` it is the egress proxy that failed.
  */
 #ifndef SESSION_SESSION_H
 #define SESSION_SESSION_H
@@ -42,6 +42,8 @@ struct local_addrs; /* session/local_addrs.h: this machine's addresses, by netli
 /* What a connection turned out to be; events print it. */
 struct session_facts {
 	struct addr source, peer; /* getsockname(), getpeername(); AF_UNSPEC before connect */
+	struct addr proxy;        /* went through it: source is what it was told (claimed) or answered, peer the MX */
+	bool claimed;
 	const char *mx, *ehlo;    /* host name connected to; EHLO name used */
 	const char *tls_version, *tls_cipher, *tls_verified, *tls_sni; /* NULL = clear */
 	bool dsn; /* it takes RFC 3461's parameters, so reports of success are its business */

@@ -37,6 +37,9 @@ void smtp_io_arm(struct session *s)
 	uint64_t now = loop_now_us(net->loop);
 	uint64_t wait = smtp_state_timeout_us(s);
 
+	if (s->state == SMTP_PROXY) /* part of connecting, whose time goes on */
+		return;
+
 	if (s->state == SMTP_IDLE && wait == 0)
 		wait = SECOND_US; /* for the owner's word only */
 	if (s->quitting && s->state < SMTP_IDLE)
@@ -216,6 +219,7 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
 	}
 	event_add(&s->readable, NULL);
 	smtp_session_connected(s);
+	smtp_io_pump(s);
 }
 
 void smtp_io_init(struct session *s)

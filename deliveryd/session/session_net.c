@@ -212,6 +212,15 @@ static char *ehlo_name(const struct session_net *net, const struct session_open 
 	return mem_strdup(name);
 }
 
+static bool proxy_of(struct session *s)
+{
+	bool ok = s->o->egress_proxy && !s->unix_path;
+
+	if (ok && !egress_proxy_parse(s->o->egress_proxy, &s->proxy, NULL))
+		assert(!"the configuration has only proxies that can be read");
+	return ok;
+}
+
 static void set_mail(struct session *s)
 {
 	s->open_mail.take = net_take_open;
@@ -269,10 +278,13 @@ struct session *session_open(struct session_net *net, const struct session_open 
 	        .source = open->source,
 	        .any_source = open->any_source || (report && open->source.family == AF_UNSPEC),
 	        .peer = open->peer,
+	        .proxy = proxy_of(s) ? &s->proxy : NULL,
 	        .unix_path = s->unix_path,
 	        .local = net->local};
 	s->facts.mx = s->mx;
 	s->facts.ehlo = s->ehlo;
+	if (s->where.proxy)
+		s->facts.proxy = s->proxy.addr;
 	s->why.class = OUTCOME_OK;
 	s->jobs_end = &s->jobs;
 	stream_init(&s->stream);

@@ -4,6 +4,7 @@
 #include "session/smtp_session.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/log.h"
@@ -152,12 +153,17 @@ void smtp_session_eof(struct session *s, int error)
 		smtp_io_reconnect(s);
 		return;
 	}
+	if (s->state == SMTP_PROXY) {
+		smtp_egress_lost(s, error);
+		return;
+	}
 	if (s->state == SMTP_HANDSHAKE) {
 		smtp_tls_lost(s, "lost connection");
 		return;
 	}
 	outcome_own(&why, OUTCOME_TRANSIENT, smtp_state_outcome(s->state), 451, "4.4.2",
-	        "lost connection while %s%s%s", smtp_state_words(s->state), error != 0 ? ": " : "",
+	        "lost connection while %s%s%s%s", smtp_state_words(s->state), smtp_egress_via(s),
+	        error != 0 ? ": " : "",
 	        error != 0 ? strerror(error) : "");
 	smtp_session_fail(s, &why, SMTP_PEER_GONE, SMTP_END_RESET);
 }
@@ -201,11 +207,15 @@ void smtp_session_timed_out(struct session *s)
 		smtp_tls_lost(s, "timed out");
 		return;
 	}
+	if (s->where.proxy && s->state <= SMTP_PROXY) {
+		smtp_egress_lost(s, ETIMEDOUT);
+		return;
+	}
 	outcome_own(&why, OUTCOME_TRANSIENT, smtp_state_outcome(s->state), 451,
 	        s->state == SMTP_SECRET    ? "4.3.0"
 	        : s->state == SMTP_CONNECT ? "4.4.1"
 	                                   : "4.4.2",
-	        "timed out while %s", smtp_state_words(s->state));
+	        "timed out while %s%s", smtp_state_words(s->state), smtp_egress_via(s));
 	smtp_session_fail(s, &why, s->state == SMTP_SECRET ? SMTP_OURS : SMTP_PEER, SMTP_END_RESET);
 }
 
@@ -381,7 +391,10 @@ static void enter_closed(struct session *s)
 void smtp_session_connected(struct session *s)
 {
 	metric_add(s->net->metrics.connections, 1);
-	smtp_session_enter(s, SMTP_BANNER);
+	if (s->where.proxy)
+		smtp_egress_connected(s);
+	else
+		smtp_session_enter(s, SMTP_BANNER);
 }
 
 /* --- the peer's side --------------------------------------------------------------------------------- */
@@ -746,6 +759,11 @@ void smtp_session_input(struct session *s, const char *raw, size_t len)
 {
 	size_t used;
 
+	if (s->state == SMTP_PROXY) {
+		used = smtp_egress_input(s, raw, len);
+		raw += used;
+		len -= used;
+	}
 	smtp_trace_input(s, raw, len);
 	while (len > 0 && s->state < SMTP_QUIT && s->state != SMTP_FALLBACK) {
 		switch (smtp_reply_feed(&s->reply, raw, len, &used)) {
@@ -822,6 +840,7 @@ void smtp_session_quit(struct session *s)
 	s->quitting = true;
 	switch (s->state) {
 	case SMTP_CONNECT:
+	case SMTP_PROXY:
 	case SMTP_HANDSHAKE:
 	case SMTP_FALLBACK:
 	case SMTP_BANNER: /* nothing may be said before the banner */

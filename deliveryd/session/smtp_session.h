@@ -18,6 +18,7 @@
 #include "session/smtp_data.h"
 #include "session/smtp_reply.h"
 #include "session/smtp_trace.h"
+#include "session/socks5.h"
 #include "session/source.h"
 #include "session/stream.h"
 #include "session/tls_memory.h"
@@ -93,6 +94,7 @@ struct session {
 	const struct session_owner *owner;
 	void *ctx;
 	struct source_connect where; /* strings owned here */
+	struct egress_proxy proxy;   /* where.proxy points to it if there is one */
 	char *mx, *next_hop, *ehlo, *binding, *unix_path, *xclient;
 	struct profile *profile; /* shares */
 	struct tlsa *tlsa;       /* shares; NULL = no DANE */
@@ -132,6 +134,7 @@ struct session {
 	bool clear_only;   /* TLS has failed with this host: clear text has to do */
 	struct tls_creds_wait tls_wait;
 	struct tls_facts tls_facts;
+	struct socks5 socks;
 	struct smtp_offer offer;
 	unsigned auth_step; /* 334s answered */
 	bool authenticated;
@@ -196,6 +199,14 @@ void smtp_session_stop(struct session *);
 /* Hands all jobs back and ends the session. */
 void smtp_session_fail(struct session *, const struct outcome *why, enum smtp_cause, enum smtp_ending);
 void smtp_session_protocol_error(struct session *, const char *what);
+
+/* --- smtp_egress.c: the proxy between us and the peer ------------------------------------------------------ */
+void smtp_egress_connected(struct session *); /* with the proxy */
+size_t smtp_egress_input(struct session *, const char *raw, size_t len); /* in PROXY; the bytes taken */
+/* The proxy went away, or was silent, before it had connected. */
+void smtp_egress_lost(struct session *, int error /* ETIMEDOUT; 0 = closed */);
+/* For what is said of a banner that does not come: with PROXY v2 that may as well be the proxy's doing. */
+const char *smtp_egress_via(const struct session *);
 
 /* --- smtp_tls.c: STARTTLS ------------------------------------------------------------------------------ */
 enum smtp_tls_choice { SMTP_TLS_CLEAR, SMTP_TLS_START, SMTP_TLS_MISSING };

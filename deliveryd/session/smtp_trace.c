@@ -135,7 +135,7 @@ void smtp_trace_commands(struct session *s)
 {
 	const char *p = s->out.data, *end = p + s->out.len;
 
-	if (!looked_at(s))
+	if (s->state <= SMTP_BANNER || !looked_at(s)) /* it was for the egress proxy, and may be a password */
 		return;
 	while (p < end) {
 		const char *lf = memchr(p, '\n', (size_t)(end - p)), *next = lf ? lf + 1 : end;
@@ -216,6 +216,8 @@ static void say_connecting(const struct session *s, struct str *text)
 		str_printf(text, " %s", s->unix_path);
 	if (s->where.source.family != AF_UNSPEC)
 		str_printf(text, " from %s", addr_print(&s->where.source, source));
+	if (s->where.proxy)
+		str_printf(text, " through the egress proxy %s", addr_print_port(&s->proxy.addr, peer));
 }
 
 static void say_closed(const struct session *s, struct str *text)

@@ -21,15 +21,23 @@ static void peer_print(const struct source_connect *c, char *buf, size_t size)
 {
 	char text[ADDR_TEXT_SIZE];
 
-	snprintf(buf, size, "%s", c->unix_path ? c->unix_path : addr_print_port(&c->peer, text));
+	if (c->proxy)
+		snprintf(buf, size, "egress proxy %s", addr_print_port(&c->proxy->addr, text));
+	else
+		snprintf(buf, size, "%s", c->unix_path ? c->unix_path : addr_print_port(&c->peer, text));
 }
 
 static void source_print(const struct source_connect *c, char buf[ADDR_TEXT_SIZE])
 {
-	if (c->source.family == AF_UNSPEC)
+	if (c->source.family == AF_UNSPEC || c->proxy)
 		snprintf(buf, ADDR_TEXT_SIZE, "any address");
 	else
 		addr_print(&c->source, buf);
+}
+
+static bool of_this_machine(int error)
+{
+	return error == EADDRNOTAVAIL || error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
 /* Says what errno means for a connection from here to there. */
@@ -39,6 +47,12 @@ static void connect_errno(const struct source_connect *c, int error, struct outc
 
 	peer_print(c, peer, sizeof(peer));
 	source_print(c, source);
+	if (c->proxy && !of_this_machine(error)) {
+		outcome_own(why, OUTCOME_TRANSIENT, STATE_CONNECT, 451, "4.3.5",
+		        "%s of binding %s cannot be reached: %s", peer, c->binding, strerror(error));
+		why->proxy = true;
+		return;
+	}
 	switch (error) {
 	case EADDRNOTAVAIL:
 		outcome_own(why, OUTCOME_TRANSIENT, STATE_CONNECT, 451, "4.3.0",
@@ -84,6 +98,8 @@ static bool check_source(const struct source_connect *c, struct outcome *why)
 		        "binding %s has no %s source address", c->binding, family_name(&c->peer));
 		return false;
 	}
+	if (c->proxy)
+		return true;
 	if (!c->local || !local_addrs_has(c->local, &c->source)) {
 		outcome_own(why, OUTCOME_TRANSIENT, STATE_CONNECT, 451, "4.3.5",
 		        "source address %s of binding %s is not on this machine",
@@ -147,6 +163,7 @@ static int connect_unix(const struct source_connect *c, struct outcome *why)
 
 int source_connect(const struct source_connect *c, struct outcome *why)
 {
+	const struct addr *to = c->proxy ? &c->proxy->addr : &c->peer;
 	struct sockaddr_storage ss;
 	socklen_t len;
 	int on = 1;
@@ -154,19 +171,19 @@ int source_connect(const struct source_connect *c, struct outcome *why)
 
 	if (c->unix_path)
 		return connect_unix(c, why);
-	if (!c->any_source && !check_source(c, why))
+	if ((!c->any_source || c->proxy) && !check_source(c, why))
 		return -1;
-	fd = socket(c->peer.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(to->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0) {
 		connect_errno(c, errno, why);
 		return -1;
 	}
-	if (!c->any_source && !bind_source(c, fd, why)) {
+	if (!c->any_source && !c->proxy && !bind_source(c, fd, why)) {
 		close(fd);
 		return -1;
 	}
 	setsockopt(fd, SOL_TCP, TCP_NODELAY, &on, sizeof(on)); /* we gather what belongs together ourselves */
-	len = addr_to_sockaddr(&c->peer, &ss);
+	len = addr_to_sockaddr(to, &ss);
 	if (connect(fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS) {
 		connect_errno(c, errno, why);
 		close(fd);
@@ -193,6 +210,10 @@ bool source_connected(
 	*remote = (struct addr){.family = AF_UNSPEC};
 	if (c->unix_path)
 		return true;
+	if (c->proxy) { /* what is behind it, the proxy alone knows */
+		*remote = c->peer;
+		return true;
+	}
 	len = sizeof(ss);
 	if (getpeername(fd, (struct sockaddr *)&ss, &len) != 0) {
 		connect_errno(c, errno, why);

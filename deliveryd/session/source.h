@@ -7,6 +7,7 @@
  * Errors     What is wrong is told as an outcome with state connect, and told apart:
  *              451 4.3.5  the source: not on this machine, family missing, bind refused, another one after connect
  *              451 4.3.0  this machine: no descriptors, no memory, no free port from this source to that peer
+ *              451 4.3.5  with `proxy`: the egress proxy cannot be reached
  *              451 4.4.1  the way or the peer: refused, unreachable, forbidden, timed out
  *            So 4.3.x says that the peer is not to blame.
  */
@@ -14,6 +15,7 @@
 #define SESSION_SOURCE_H
 
 #include "base/addr.h"
+#include "conf/egress_proxy.h"
 #include "session/local_addrs.h"
 #include "session/outcome.h"
 
@@ -23,6 +25,7 @@ struct source_connect {
 	bool any_source;    /* the kernel chooses */
 	struct addr peer;   /* with port; not used with unix_path */
 	const char *unix_path;
+	const struct egress_proxy *proxy; /* NULL = none. With one the connection goes to it, from any address of ours */
 	const struct local_addrs *local;
 };
 

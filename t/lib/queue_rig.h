@@ -23,6 +23,7 @@ enum mx_mode {
 	MX_DROP,    /* closes in MAIL, every time */
 	MX_NO_BIND, /* the source address is refused */
 	MX_NO_PORT, /* no port is free */
+	MX_NO_PROXY, /* the egress proxy is down */
 };
 
 struct rig_mx {

@@ -387,6 +387,11 @@ static void connected(void *ctx)
 	case MX_NO_PORT:
 		fail(s, STATE_CONNECT, "4.3.0", "no free port");
 		return;
+	case MX_NO_PROXY:
+		assert(s->profile->o.egress_proxy);
+		fail(s, STATE_CONNECT, "4.3.5", "egress proxy is down");
+		s->why.proxy = true;
+		return;
 	case MX_BANNER:
 		rig_session_count(s->rig, s, +1);
 		s->connected = true;

@@ -1,0 +1,182 @@
+/*
+ * Egress proxies that do not work, as one binding's connections of one family meet them: a proxy may know one customer's
+ * credentials and not another's, and have addresses of one family only.
+ *
+ * One that failed is left alone for RETRY_US; the queues that need it wait in its line, at no cost to their mail. Then
+ * one session tries again (the probe). What it finds is true for all: they go on, or wait again. The operator is told
+ * when it begins and when it is over, as of a source address that is gone.
+ */
+#include "queue/queue_in.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define RETRY_US (30 * SECOND_US)
+#define NEXT_IN_LINE_US SECOND_US /* the one that was woken had no use for it after all */
+
+struct proxy {
+	struct proxy *next; /* of the binding */
+	struct binding *b;
+	char *name; /* as in egress_proxy */
+	int family; /* of the source */
+	bool down, probing;
+	uint64_t until_us;
+	char *why;
+	struct timer retry;
+	struct link waiting; /* of struct traffic */
+};
+
+static void wake_one(void *ctx)
+{
+	struct proxy *p = ctx;
+	if (!p->down || p->probing || !link_linked(&p->waiting))
+		return;
+	struct traffic *t = container_of(p->waiting.next, struct traffic, of_proxy);
+	link_remove(&t->of_proxy);
+	link_add_tail(&p->waiting, &t->of_proxy); /* until it has found out */
+	hop_queue_work(t->hq);
+	timer_arm_in(p->b->q->loop, &p->retry, NEXT_IN_LINE_US);
+}
+
+static void release_all(struct proxy *p)
+{
+	while (link_linked(&p->waiting)) {
+		struct traffic *t = container_of(p->waiting.next, struct traffic, of_proxy);
+		proxy_stop_waiting(t);
+		hop_queue_work(t->hq);
+	}
+}
+
+static struct proxy *find(const struct binding *b, const char *name, int family)
+{
+	struct proxy *p = b->proxies;
+	while (p && (p->family != family || strcmp(p->name, name) != 0))
+		p = p->next;
+	return p;
+}
+
+static struct proxy *get(struct binding *b, const char *name, int family)
+{
+	struct proxy *p = find(b, name, family);
+	if (p)
+		return p;
+	p = mem_zalloc(sizeof(*p));
+	p->b = b;
+	p->name = mem_strdup(name);
+	p->family = family;
+	timer_init(&p->retry, wake_one, p);
+	link_init(&p->waiting);
+	p->next = b->proxies;
+	b->proxies = p;
+	return p;
+}
+
+/* Mail of a group goes to another member as long as its own has no way out. */
+static void tell(const struct proxy *p, enum event_type type)
+{
+	struct binding *b = p->b;
+	if (b->conf)
+		event_binding(b->q, b, type, &b->conf->source[p->family], p->why);
+	if (binding_group_name(b))
+		rekey_begin(b->q);
+}
+
+struct proxy *proxy_for(const struct binding *b, const struct conn_options *o, int family)
+{
+	return o->egress_proxy && b->proxies ? find(b, o->egress_proxy, family) : NULL;
+}
+
+bool proxy_blocks(const struct proxy *p)
+{
+	return p && p->down && (p->probing || p->until_us > queue_now(p->b->q));
+}
+
+const char *proxy_why(const struct proxy *p)
+{
+	return p->why;
+}
+
+void proxy_wait(struct proxy *p, struct traffic *t)
+{
+	if (t->proxy == p)
+		return;
+	proxy_stop_waiting(t);
+	t->proxy = p;
+	link_add_tail(&p->waiting, &t->of_proxy);
+}
+
+void proxy_stop_waiting(struct traffic *t)
+{
+	link_remove(&t->of_proxy);
+	t->proxy = NULL;
+}
+
+bool proxy_probe_begin(struct proxy *p)
+{
+	if (!p || !p->down || p->probing)
+		return false;
+	p->probing = true;
+	return true;
+}
+
+void proxy_probe_end(struct binding *b, const struct conn_options *o, int family)
+{
+	struct proxy *p = proxy_for(b, o, family);
+	if (!p)
+		return;
+	p->probing = false;
+	if (p->down && !timer_armed(&p->retry))
+		timer_arm_in(b->q->loop, &p->retry, NEXT_IN_LINE_US);
+}
+
+void proxy_worked(struct proxy *p)
+{
+	if (!p || !p->down)
+		return;
+	p->down = p->probing = false;
+	timer_cancel(p->b->q->loop, &p->retry);
+	mem_free(&p->why);
+	tell(p, EVENT_SOURCE_UP);
+	release_all(p);
+}
+
+bool proxy_failed(
+        struct binding *b, const struct conn_options *o, int family, bool probe, const struct outcome *why)
+{
+	if (!o->egress_proxy)
+		return true;
+	struct proxy *p = get(b, o->egress_proxy, family);
+	bool news = !p->down;
+	if (!news && !probe)
+		return false;
+	mem_free(&p->why);
+	p->why = mem_strdup(why->reply);
+	p->down = true;
+	p->probing = false;
+	p->until_us = queue_now(b->q) + RETRY_US;
+	timer_arm(b->q->loop, &p->retry, p->until_us);
+	if (news)
+		tell(p, EVENT_SOURCE_DOWN);
+	return true;
+}
+
+bool proxies_down(const struct binding *b)
+{
+	for (const struct proxy *p = b->proxies; p; p = p->next) {
+		if (p->down)
+			return true;
+	}
+	return false;
+}
+
+void proxies_free(struct binding *b)
+{
+	while (b->proxies) {
+		struct proxy *p = b->proxies;
+		b->proxies = p->next;
+		timer_cancel(b->q->loop, &p->retry);
+		free(p->name);
+		free(p->why);
+		free(p);
+	}
+}
