@@ -263,7 +263,7 @@ static void check_auth(struct loader *l, const struct scope *s)
 		report_pair(l, s, ERROR_ERROR, OPT_outbound_smtp_auth_pass, OPT_outbound_smtp_auth_pass_file,
 		        "excludes", "name one of them");
 	if (!scope_get(s, OPT_outbound_smtp_auth_type) ||
-		number_in(l, s, OPT_outbound_smtp_auth_type) == AUTH_NONE)
+	        number_in(l, s, OPT_outbound_smtp_auth_type) == AUTH_NONE)
 		return;
 	if (!path_in(l, s, OPT_outbound_smtp_auth_user))
 		report_pair(l, s, ERROR_ERROR, OPT_outbound_smtp_auth_type, OPT_outbound_smtp_auth_user,
@@ -292,11 +292,14 @@ static void check_dane(struct loader *l, const struct scope *s)
 static void check_egress(struct loader *l, const struct scope *s)
 {
 	const char *proxy = path_in(l, s, OPT_egress_proxy);
-	bool user = path_in(l, s, OPT_egress_proxy_user) != NULL, pass = path_in(l, s, OPT_egress_proxy_pass) != NULL;
+	bool user = path_in(l, s, OPT_egress_proxy_user) != NULL,
+	     pass = path_in(l, s, OPT_egress_proxy_pass) != NULL;
 
-	if (scope_get(s, OPT_egress_proxy) && proxy && l->conf->n_bindings == 1 && l->conf->bindings[0]->pub.any_source)
+	if (scope_get(s, OPT_egress_proxy) && proxy && l->conf->n_bindings == 1 &&
+	        l->conf->bindings[0]->pub.any_source)
 		errors_add(l->errors, ERROR_ERROR,
-		        "%s: egress_proxy (\"%s\") is of no use without bind_address: write the address that mail is "
+		        "%s: egress_proxy (\"%s\") is of no use without bind_address: write the address that "
+		        "mail is "
 		        "to leave from",
 		        scope_where(l->conf, s), proxy);
 	if (sets_either(s, OPT_egress_proxy_user, OPT_egress_proxy_pass) && user != pass)
@@ -304,8 +307,8 @@ static void check_egress(struct loader *l, const struct scope *s)
 		        user ? OPT_egress_proxy_pass : OPT_egress_proxy_user, "is of no use without",
 		        "name both, or neither");
 	if (scope_get(s, OPT_egress_proxy_user) && user && proxy && strncmp(proxy, "socks5:", 7) != 0)
-		report_pair(l, s, ERROR_WARNING, OPT_egress_proxy_user, OPT_egress_proxy, "has no effect with",
-		        "only SOCKS5 has a user name");
+		report_pair(l, s, ERROR_WARNING, OPT_egress_proxy_user, OPT_egress_proxy,
+		        "has no effect with", "only SOCKS5 has a user name");
 }
 
 static void check_length(struct loader *l, const struct scope *s, enum option_id id, size_t max)

@@ -324,7 +324,8 @@ static bool read_proxy(struct value_reader *r, const struct place *p, const json
 	if (json_is_null(j))
 		return true;
 	if (!s)
-		return is_not(r, p, j, "a proxy: write proxy://ADDRESS:PORT or socks5://ADDRESS:PORT, or null for none");
+		return is_not(r, p, j,
+		        "a proxy: write proxy://ADDRESS:PORT or socks5://ADDRESS:PORT, or null for none");
 	if (strchr(s, '@')) /* perhaps with a password: not to be repeated */
 		return place_error(r->errors, p,
 		        "credentials do not stand in it: set egress_proxy_user and egress_proxy_pass");
@@ -395,8 +396,8 @@ static bool read_priority(struct value_reader *r, const struct place *p, const j
 }
 
 /* Text without control characters. What is wrong with a secret is told without it. */
-static bool read_text(struct value_reader *r, const struct place *p, const struct option_row *row, const json_t *j,
-        union value *out)
+static bool read_text(struct value_reader *r, const struct place *p, const struct option_row *row,
+        const json_t *j, union value *out)
 {
 	const char *s = json_string_value(j);
 	json_t *shown;

@@ -361,7 +361,8 @@ static void session_failed(
 		return;
 	if (why->proxy) {
 		attempt_proxy_failed(hq, why, facts,
-		        proxy_failed(binding_at(q, hq->key.binding), &hq->profile->o, family_of(c), c->probe, why));
+		        proxy_failed(binding_at(q, hq->key.binding), &hq->profile->o, family_of(c), c->probe,
+		                why));
 		return;
 	}
 	if (our_fault(why) && !c->ready_us) {

@@ -113,6 +113,8 @@ struct failure *failure_new(const struct outcome *o, const struct session_facts 
 		return f;
 	f->facts.source = facts->source;
 	f->facts.peer = facts->peer;
+	f->facts.proxy = facts->proxy;
+	f->facts.claimed = facts->claimed;
 	if (facts->mx)
 		f->facts.mx = f->mx = mem_strdup(facts->mx);
 	if (facts->ehlo)

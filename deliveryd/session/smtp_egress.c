@@ -90,8 +90,8 @@ static void peer_failed(struct session *s, bool peer, const char *what)
 
 	metric_add(s->net->metrics.connect_failures, 1);
 	outcome_own(&why, OUTCOME_TRANSIENT, STATE_CONNECT, 451, peer ? "4.4.1" : "4.3.0",
-	        "egress proxy %s of binding %s cannot connect to %s: %s", addr_print_port(&s->proxy.addr, text),
-	        s->binding, addr_print_port(&s->where.peer, to), what);
+	        "egress proxy %s of binding %s cannot connect to %s: %s",
+	        addr_print_port(&s->proxy.addr, text), s->binding, addr_print_port(&s->where.peer, to), what);
 	smtp_session_fail(s, &why, peer ? SMTP_PEER : SMTP_OURS, SMTP_END_RESET);
 }
 
@@ -104,8 +104,8 @@ static void bound(struct session *s)
 		smtp_session_enter(s, SMTP_BANNER);
 		return;
 	}
-	snprintf(what, sizeof(what), "it connected from %s instead of %s: closed", addr_print(&s->socks.bound, is),
-	        addr_print(&s->where.source, should));
+	snprintf(what, sizeof(what), "it connected from %s instead of %s: closed",
+	        addr_print(&s->socks.bound, is), addr_print(&s->where.source, should));
 	proxy_failed(s, what);
 }
 
@@ -124,7 +124,7 @@ size_t smtp_egress_input(struct session *s, const char *raw, size_t len)
 		if (s->socks.blame == SOCKS5_OF_PROXY)
 			proxy_failed(s, s->socks.why);
 		else
-			peer_failed(s, s->socks.blame == SOCKS5_OF_PEER, s->socks.why);
+			peer_failed(s, true, s->socks.why);
 		break;
 	}
 	return used;
@@ -132,10 +132,12 @@ size_t smtp_egress_input(struct session *s, const char *raw, size_t len)
 
 void smtp_egress_lost(struct session *s, int error)
 {
-	const char *what = error == ETIMEDOUT ? "timed out" : error != 0 ? strerror(error) : "connection closed";
+	const char *what = error == ETIMEDOUT ? "timed out"
+	                   : error != 0       ? strerror(error)
+	                                      : "connection closed";
 	char text[160];
 
-	/* it has taken the order: what keeps it waiting is the way to the peer */
+	/* It has taken the order: what keeps it waiting is the way to the peer. Why it went away, nobody knows. */
 	if (s->state == SMTP_PROXY && s->socks.stage == SOCKS5_REPLY && s->socks.len == 0) {
 		peer_failed(s, error == ETIMEDOUT, what);
 		return;

@@ -163,8 +163,7 @@ void smtp_session_eof(struct session *s, int error)
 	}
 	outcome_own(&why, OUTCOME_TRANSIENT, smtp_state_outcome(s->state), 451, "4.4.2",
 	        "lost connection while %s%s%s%s", smtp_state_words(s->state), smtp_egress_via(s),
-	        error != 0 ? ": " : "",
-	        error != 0 ? strerror(error) : "");
+	        error != 0 ? ": " : "", error != 0 ? strerror(error) : "");
 	smtp_session_fail(s, &why, SMTP_PEER_GONE, SMTP_END_RESET);
 }
 

@@ -144,9 +144,9 @@ struct session {
 	unsigned xclient_said;         /* in so many commands */
 	struct mail *jobs, **jobs_end; /* jobs given, not begun, by their mails */
 	struct smtp_transaction t;
-	uint32_t completed;         /* transactions that ran to their end, whatever the replies */
-	uint32_t delivered;         /* of these, those whose end of data was accepted */
-	uint32_t named;             /* recipients, in all transactions */
+	uint32_t completed; /* transactions that ran to their end, whatever the replies */
+	uint32_t delivered; /* of these, those whose end of data was accepted */
+	uint32_t named;     /* recipients, in all transactions */
 	uint64_t opened_us;
 	struct outcome why;         /* of the end; class OK = in good order */
 	struct session_facts facts; /* written before the first mail to the owner, then only read */
@@ -201,7 +201,7 @@ void smtp_session_fail(struct session *, const struct outcome *why, enum smtp_ca
 void smtp_session_protocol_error(struct session *, const char *what);
 
 /* --- smtp_egress.c: the proxy between us and the peer ------------------------------------------------------ */
-void smtp_egress_connected(struct session *); /* with the proxy */
+void smtp_egress_connected(struct session *);                            /* with the proxy */
 size_t smtp_egress_input(struct session *, const char *raw, size_t len); /* in PROXY; the bytes taken */
 /* The proxy went away, or was silent, before it had connected. */
 void smtp_egress_lost(struct session *, int error /* ETIMEDOUT; 0 = closed */);

@@ -14,7 +14,15 @@
 #include <string.h>
 #include "base/mem.h"
 
-enum { VERSION = 5, METHOD_NONE = 0, METHOD_PASSWORD = 2, METHOD_REFUSED = 0xff, CMD_CONNECT = 1, ATYP_V4 = 1, ATYP_V6 = 4 };
+enum {
+	VERSION = 5,
+	METHOD_NONE = 0,
+	METHOD_PASSWORD = 2,
+	METHOD_REFUSED = 0xff,
+	CMD_CONNECT = 1,
+	ATYP_V4 = 1,
+	ATYP_V6 = 4
+};
 
 static void put(struct str *out, unsigned octet)
 {
@@ -71,7 +79,7 @@ static enum socks5_step refused(struct socks5 *s, unsigned code)
 		enum socks5_blame blame;
 		const char *why;
 	} codes[] = {
-	        [1] = {SOCKS5_OF_REQUEST, "general SOCKS server failure"},
+	        [1] = {SOCKS5_OF_PEER, "general SOCKS server failure"},
 	        [2] = {SOCKS5_OF_PEER, "connection not allowed by its rules"},
 	        [3] = {SOCKS5_OF_PEER, "network unreachable"},
 	        [4] = {SOCKS5_OF_PEER, "host unreachable"},
@@ -99,7 +107,8 @@ static enum socks5_step chosen(struct socks5 *s, const struct socks5_target *to,
 		return fail(s, SOCKS5_OF_PROXY, "it does not speak SOCKS5");
 	if (s->raw[1] == METHOD_REFUSED)
 		return fail(s, SOCKS5_OF_PROXY,
-		        to->user ? "it takes no user name and password" : "it wants credentials (egress_proxy_user)");
+		        to->user ? "it takes no user name and password"
+		                 : "it wants credentials (egress_proxy_user)");
 	if (s->raw[1] != (to->user ? METHOD_PASSWORD : METHOD_NONE))
 		return fail(s, SOCKS5_OF_PROXY, "it chose a method of authentication that was not offered");
 	if (to->user) {
@@ -154,8 +163,8 @@ static enum socks5_step look(struct socks5 *s, const struct socks5_target *to, s
 	return replied(s);
 }
 
-enum socks5_step socks5_feed(struct socks5 *s, const struct socks5_target *to, const char *raw, size_t len, size_t *used,
-        struct str *out)
+enum socks5_step socks5_feed(struct socks5 *s, const struct socks5_target *to, const char *raw, size_t len,
+        size_t *used, struct str *out)
 {
 	enum socks5_step step = SOCKS5_MORE;
 

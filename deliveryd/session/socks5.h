@@ -16,9 +16,8 @@
 enum socks5_stage { SOCKS5_METHOD, SOCKS5_AUTH, SOCKS5_REPLY };
 /* Whose failure it is. */
 enum socks5_blame {
-	SOCKS5_OF_PROXY,   /* not SOCKS5, credentials refused, command not known: the proxy is of no use */
-	SOCKS5_OF_REQUEST, /* it failed this time, for a reason of its own */
-	SOCKS5_OF_PEER,    /* that destination cannot be reached through it */
+	SOCKS5_OF_PROXY, /* not SOCKS5, credentials refused, command not known: the proxy is of no use */
+	SOCKS5_OF_PEER,  /* that destination cannot be reached through it, whoever is to blame */
 };
 enum socks5_step { SOCKS5_MORE, SOCKS5_DONE, SOCKS5_FAILED };
 
@@ -40,8 +39,8 @@ struct socks5 {
 
 void socks5_start(struct socks5 *, const struct socks5_target *, struct str *out);
 /* Appends to out what is to be sent next. *used: the bytes taken; what stands behind DONE is the peer's. */
-enum socks5_step socks5_feed(struct socks5 *, const struct socks5_target *, const char *raw, size_t len, size_t *used,
-        struct str *out);
+enum socks5_step socks5_feed(struct socks5 *, const struct socks5_target *, const char *raw, size_t len,
+        size_t *used, struct str *out);
 const char *socks5_stage_words(enum socks5_stage);
 
 #endif

@@ -37,7 +37,8 @@ static void source_print(const struct source_connect *c, char buf[ADDR_TEXT_SIZE
 
 static bool of_this_machine(int error)
 {
-	return error == EADDRNOTAVAIL || error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+	return error == EADDRNOTAVAIL || error == EMFILE || error == ENFILE || error == ENOBUFS ||
+	       error == ENOMEM;
 }
 
 /* Says what errno means for a connection from here to there. */

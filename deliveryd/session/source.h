@@ -25,7 +25,8 @@ struct source_connect {
 	bool any_source;    /* the kernel chooses */
 	struct addr peer;   /* with port; not used with unix_path */
 	const char *unix_path;
-	const struct egress_proxy *proxy; /* NULL = none. With one the connection goes to it, from any address of ours */
+	const struct egress_proxy
+	        *proxy; /* NULL = none. With one the connection goes to it, from any address of ours */
 	const struct local_addrs *local;
 };
 

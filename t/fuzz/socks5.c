@@ -9,8 +9,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static enum socks5_step feed(struct socks5 *s, const struct socks5_target *to, const uint8_t *data, size_t size,
-        size_t piece, size_t *at, struct str *out)
+static enum socks5_step feed(struct socks5 *s, const struct socks5_target *to, const uint8_t *data,
+        size_t size, size_t piece, size_t *at, struct str *out)
 {
 	enum socks5_step step = SOCKS5_MORE;
 	size_t used;
@@ -45,14 +45,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		to.pass = "secret";
 	}
 	enum socks5_step step = feed(&whole, &to, data + 1, size - 1, size, &ends[0], &out);
-	enum socks5_step in_pieces = feed(&pieces, &to, data + 1, size - 1, data[0] % 16 + 1u, &ends[1], &piecewise);
+	enum socks5_step in_pieces =
+	        feed(&pieces, &to, data + 1, size - 1, data[0] % 16 + 1u, &ends[1], &piecewise);
 
 	assert(step == in_pieces && ends[0] == ends[1]);
 	assert(out.len == piecewise.len && memcmp(out.data, piecewise.data, out.len) == 0);
 	/* greeting, login, CONNECT: no more than that, whatever is said */
 	assert(out.len <= 3 + (to.user ? 3 + strlen(to.user) + strlen(to.pass) : 0) + 10);
-	assert(step != SOCKS5_DONE || (whole.bound.family != AF_UNSPEC && whole.stage == SOCKS5_REPLY && ends[0] >= 12));
-	assert(step != SOCKS5_FAILED || (whole.why && whole.why == pieces.why && whole.blame == pieces.blame));
+	assert(step != SOCKS5_DONE ||
+	        (whole.bound.family != AF_UNSPEC && whole.stage == SOCKS5_REPLY && ends[0] >= 12));
+	assert(step != SOCKS5_FAILED ||
+	        (whole.why && whole.why == pieces.why && whole.blame == pieces.blame));
 	assert(*socks5_stage_words(whole.stage));
 	str_free(&out);
 	str_free(&piecewise);

@@ -248,7 +248,8 @@ struct fake_proxy *fake_proxy_new(struct loop *loop, bool socks)
 	return p;
 }
 
-void fake_proxy_says(struct fake_proxy *p, enum fake_proxy_stage stage, const char *octets, size_t len, bool closes)
+void fake_proxy_says(
+        struct fake_proxy *p, enum fake_proxy_stage stage, const char *octets, size_t len, bool closes)
 {
 	p->says[stage] = octets;
 	p->says_len[stage] = len;

@@ -16,8 +16,8 @@ enum fake_proxy_stage { FAKE_PROXY_METHOD, FAKE_PROXY_LOGIN, FAKE_PROXY_CONNECT,
 
 struct fake_proxy {
 	/* as it is to behave */
-	bool socks;          /* else PROXY v2 */
-	const char *source;  /* connects on from this address */
+	bool socks;         /* else PROXY v2 */
+	const char *source; /* connects on from this address */
 	const char *user, *pass;
 	const char *says[FAKE_PROXY_STAGES]; /* in place of the good answer; "" = nothing at all */
 	size_t says_len[FAKE_PROXY_STAGES];

@@ -7,7 +7,7 @@
 
 /* far: lives elsewhere, behind a proxy but for one domain; near: the same MX hosts without */
 #define POLICY                                                                                               \
-	"{'bindings': {'far': {'bind_address': ['198.51.100.1', '2001:db8:f::1'], 'egress_proxy': "           \
+	"{'bindings': {'far': {'bind_address': ['198.51.100.1', '2001:db8:f::1'], 'egress_proxy': "          \
 	"'socks5://10.0.0.1:1080', 'domains': {'direct.example': {'egress_proxy': null}}}, 'near': "         \
 	"{'bind_address': '192.0.2.30'}, 'default': {'bind_address': '192.0.2.10'}}}"
 
@@ -127,9 +127,11 @@ static void test_line_goes_on(void **state)
 	send_many(rig, "far", "d2.example", 1);
 	rig_run(rig, SECOND_US);
 	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
-	rig_reload(rig, "{'domains': {'d1.example': {'suspend_delivery': true}}, 'bindings': {'far': {'bind_address': "
-	                "['198.51.100.1', '2001:db8:f::1'], 'egress_proxy': 'socks5://10.0.0.1:1080'}, 'default': "
-	                "{'bind_address': '192.0.2.10'}}}");
+	rig_reload(rig,
+	        "{'domains': {'d1.example': {'suspend_delivery': true}}, 'bindings': {'far': "
+	        "{'bind_address': "
+	        "['198.51.100.1', '2001:db8:f::1'], 'egress_proxy': 'socks5://10.0.0.1:1080'}, 'default': "
+	        "{'bind_address': '192.0.2.10'}}}");
 	rig_run(rig, 35 * SECOND_US);
 	assert_int_equal(rig_count(rig, "source_up"), 1);
 	assert_int_equal(rig_count(rig, "delivery"), 1);
@@ -139,9 +141,10 @@ static void test_line_goes_on(void **state)
 static void test_expires(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new("{'global': {'message_expiration': '1h', 'retry_interval': '10h'}, 'bindings': {'far': "
-	                          "{'bind_address': '198.51.100.1', 'egress_proxy': 'proxy://10.0.0.1:1080'}, 'default': "
-	                          "{'bind_address': '192.0.2.10'}}}");
+	struct rig *rig = rig_new(
+	        "{'global': {'message_expiration': '1h', 'retry_interval': '10h'}, 'bindings': {'far': "
+	        "{'bind_address': '198.51.100.1', 'egress_proxy': 'proxy://10.0.0.1:1080'}, 'default': "
+	        "{'bind_address': '192.0.2.10'}}}");
 	rig_route(rig, "example.com", "10 203.0.113.1");
 	rig_route(rig, "127.0.0.1:25", "0 127.0.0.1");
 	rig_mx(rig, "203.0.113.1")->mode = MX_NO_PROXY;
@@ -158,10 +161,11 @@ static void test_expires(void **state)
 static void test_group(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new(
-	        "{'bindings': {'default': {'bind_address': '192.0.2.10'}}, 'binding_groups': {'g': {'bindings': {'one': "
-	        "{'bind_address': '198.51.100.1', 'egress_proxy': 'proxy://10.0.0.1:1080'}, 'two': {'bind_address': "
-	        "'192.0.2.31'}}}}}");
+	struct rig *rig = rig_new("{'bindings': {'default': {'bind_address': '192.0.2.10'}}, "
+	                          "'binding_groups': {'g': {'bindings': {'one': "
+	                          "{'bind_address': '198.51.100.1', 'egress_proxy': "
+	                          "'proxy://10.0.0.1:1080'}, 'two': {'bind_address': "
+	                          "'192.0.2.31'}}}}}");
 	rig_route(rig, "example.com", "10 203.0.113.1");
 	rig_start(rig);
 	send_many(rig, "group:g", "example.com", 40);

@@ -72,8 +72,8 @@ static void put_port(uint8_t *at, uint16_t port)
 
 static void test_proxy_v2(void **state)
 {
-	uint8_t header[28] = {0x0d, 0x0a, 0x0d, 0x0a, 0, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a, 0x21, 0x11, 0, 12, 127, 0, 0,
-	        66, 127, 0, 0, 2, 0, 0};
+	uint8_t header[28] = {0x0d, 0x0a, 0x0d, 0x0a, 0, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a, 0x21, 0x11,
+	        0, 12, 127, 0, 0, 66, 127, 0, 0, 2, 0, 0};
 	struct egress e;
 
 	(void)state;
@@ -145,13 +145,15 @@ static void expect_failed(struct egress *e, bool proxy, const char *enhanced, co
 	struct rig *r = &e->rig;
 	const struct outcome *why = &r->why;
 
-	assert_string_equal(r->story.data, strcmp(enhanced, "4.4.1") == 0 ? "back/lost failed" : "back failed");
+	assert_string_equal(
+	        r->story.data, strcmp(enhanced, "4.4.1") == 0 ? "back/lost failed" : "back failed");
 	assert_int_equal(why->class, OUTCOME_TRANSIENT);
 	assert_int_equal(why->state, STATE_CONNECT);
 	assert_true(why->ours);
 	assert_int_equal(why->proxy, proxy);
 	assert_string_equal(why->enhanced, enhanced);
-	if (!strstr(why->reply, what) || !strstr(why->reply, e->proxy_text) || !strstr(why->reply, "binding acme"))
+	if (!strstr(why->reply, what) || !strstr(why->reply, e->proxy_text) ||
+	        !strstr(why->reply, "binding acme"))
 		fail_msg("%s; expected %s", why->reply, what);
 	assert_int_equal(scripted_mx_connections(r->mx), 0);
 }
@@ -202,7 +204,7 @@ static void check_answer(const struct answer *a, bool credentials)
 static void test_each_reply(void **state)
 {
 	static const struct answer answers[] = {
-	        {REFUSES("\1"), false, "4.3.0", "general SOCKS server failure"},
+	        {REFUSES("\1"), false, "4.4.1", "general SOCKS server failure"},
 	        {REFUSES("\2"), false, "4.4.1", "not allowed by its rules"},
 	        {REFUSES("\3"), false, "4.4.1", "network unreachable"},
 	        {REFUSES("\4"), false, "4.4.1", "host unreachable"},
@@ -226,18 +228,25 @@ static void test_misbehaving(void **state)
 	        {FAKE_PROXY_METHOD, SAYS("\5\377"), false, true, "4.3.5", "wants credentials"},
 	        {FAKE_PROXY_METHOD, SAYS("\5\2"), false, true, "4.3.5", "not offered"},
 	        {FAKE_PROXY_METHOD, SAYS("\4\0"), false, true, "4.3.5", "does not speak SOCKS5"},
-	        {FAKE_PROXY_METHOD, SAYS("HTTP/1.1 400 Bad Request\r\n\r\n"), true, true, "4.3.5", "does not speak SOCKS5"},
-	        {FAKE_PROXY_METHOD, SAYS("220 mx.test ESMTP\r\n"), false, true, "4.3.5", "does not speak SOCKS5"},
+	        {FAKE_PROXY_METHOD, SAYS("HTTP/1.1 400 Bad Request\r\n\r\n"), true, true, "4.3.5",
+	                "does not speak SOCKS5"},
+	        {FAKE_PROXY_METHOD, SAYS("220 mx.test ESMTP\r\n"), false, true, "4.3.5",
+	                "does not speak SOCKS5"},
 	        {FAKE_PROXY_METHOD, SAYS("\5"), true, true, "4.3.5", "choice of authentication"},
-	        {FAKE_PROXY_METHOD, SAYS(""), true, true, "4.3.5", "connection closed while waiting for its choice"},
+	        {FAKE_PROXY_METHOD, SAYS(""), true, true, "4.3.5",
+	                "connection closed while waiting for its choice"},
 	        {FAKE_PROXY_CONNECT, SAYS(""), true, false, "4.3.0", "connection closed"},
-	        {FAKE_PROXY_CONNECT, SAYS("\5\0"), true, true, "4.3.5", "connection closed while waiting until"},
-	        {FAKE_PROXY_CONNECT, SAYS("\4\0\0\1\0\0\0\0\0\0"), false, true, "4.3.5", "does not speak SOCKS5"},
-	        {FAKE_PROXY_CONNECT, SAYS("\5\0\0\3\4host\0\0"), false, true, "4.3.5", "does not tell the address"},
+	        {FAKE_PROXY_CONNECT, SAYS("\5\0"), true, true, "4.3.5",
+	                "connection closed while waiting until"},
+	        {FAKE_PROXY_CONNECT, SAYS("\4\0\0\1\0\0\0\0\0\0"), false, true, "4.3.5",
+	                "does not speak SOCKS5"},
+	        {FAKE_PROXY_CONNECT, SAYS("\5\0\0\3\4host\0\0"), false, true, "4.3.5",
+	                "does not tell the address"},
 	        /* another address than the binding's, and none: both as bad */
 	        {FAKE_PROXY_CONNECT, SAYS("\5\0\0\1\177\0\0\103\0\0"), false, true, "4.3.5",
 	                "connected from 127.0.0.67 instead of " AWAY ": closed"},
-	        {FAKE_PROXY_CONNECT, SAYS("\5\0\0\1\0\0\0\0\0\0"), false, true, "4.3.5", "connected from 0.0.0.0 instead of"},
+	        {FAKE_PROXY_CONNECT, SAYS("\5\0\0\1\0\0\0\0\0\0"), false, true, "4.3.5",
+	                "connected from 0.0.0.0 instead of"},
 	};
 
 	(void)state;
@@ -292,7 +301,8 @@ static void test_proxy_v2_no_banner(void **state)
 	assert_true(scripted_mx_line(e.rig.mx, "CONNECT: close"));
 	open_one(&e);
 	assert_string_equal(e.rig.story.data, "back/lost failed");
-	assert_string_equal(e.rig.why.reply, "lost connection while waiting for the banner through the egress proxy");
+	assert_string_equal(
+	        e.rig.why.reply, "lost connection while waiting for the banner through the egress proxy");
 	assert_string_equal(e.rig.why.enhanced, "4.4.2");
 	assert_false(e.rig.why.proxy);
 	end(&e);
