@@ -247,6 +247,7 @@ static void job_prepare(struct session *s, struct session_job *job)
 		job->outcomes[i].state = STATE_MAIL;
 		job->outcomes[i].ours = false;
 		job->outcomes[i].lost = false;
+		job->outcomes[i].proxy = false;
 		job->outcomes[i].put_off = false;
 		job->outcomes[i].code = 0;
 		job->outcomes[i].enhanced[0] = '\0';

@@ -20,7 +20,8 @@ defaults
     timeout server 15m
 listen egress
     bind {address}:5000 accept-proxy
-    tcp-request connection reject unless {{ src {sources} }}
+    tcp-request connection reject unless {{ src 127.0.0.0/8 }}
+    tcp-request session reject unless {{ src {sources} }}
     source 0.0.0.0 usesrc clientip
     server next-hop 0.0.0.0
 """
