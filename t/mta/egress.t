@@ -7,6 +7,7 @@ import smtplib
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from certs import Authority  # noqa: E402
 from mta import message, run, standard_policy, wait_for  # noqa: E402
 from rig import port_open  # noqa: E402
 
@@ -162,7 +163,7 @@ def comes_back(tap, rig):
 def body(tap, rig):
     rig.mx("mx0.example", 11)
     ca = Authority(rig.path("ca"))
-    rig.mx("mx1.example", 12, "cert=" + ca.issue("mx1.example"))
+    rig.mx("mx1.example", 12, "cert=" + ca.issue("mx1", "mx1.example"))
     rig.mx("mx2.example", 13)
     for i in range(3):
         rig.record("d%d.example. MX 10 mx%d.example." % (i, i))
