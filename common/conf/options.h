@@ -45,6 +45,26 @@ struct host_rule_list {
 	const struct host_rule *items;
 	size_t n;
 };
+/* An item of response_rules: what a reply changes (response_rule.h). */
+enum response_then {
+	RESPONSE_SUSPEND,   /* the binding for the domain, for `argument` seconds */
+	RESPONSE_REDUCE,    /* to `argument` connections to the next hop, for `lasts_s` */
+	RESPONSE_ELSEWHERE, /* at once from another member of the group, or to another MX host */
+	RESPONSE_FAIL,      /* give up */
+	RESPONSE_RETRY_IN,  /* the next attempt after `argument` seconds */
+};
+struct response_rule {
+	const char *name;        /* NULL = none */
+	const char *match;       /* a pattern; NULL = any text */
+	const char *code;        /* NULL = any */
+	uint32_t count, seconds; /* threshold */
+	enum response_then then;
+	uint64_t argument, lasts_s;
+};
+struct response_rule_list {
+	const struct response_rule *items;
+	size_t n;
+};
 struct sockspec_list {
 	const struct sockspec *items;
 	size_t n;
@@ -89,6 +109,7 @@ struct path_list {
 #define OPT_C_HOSTRULES struct host_rule_list
 #define OPT_C_ROUTES const char *
 #define OPT_C_PROXY const char *
+#define OPT_C_RESPONSES struct response_rule_list
 #define OPT_C_SOCKET const struct sockspec *
 #define OPT_C_SOCKETS struct sockspec_list
 #define OPT_C_SERVERS struct dns_server_list
@@ -115,6 +136,7 @@ struct path_list {
 #define OPT_N_HOSTRULES OPT_PLAIN_NAME
 #define OPT_N_ROUTES OPT_PLAIN_NAME
 #define OPT_N_PROXY OPT_PLAIN_NAME
+#define OPT_N_RESPONSES OPT_PLAIN_NAME
 #define OPT_N_SOCKET OPT_PLAIN_NAME
 #define OPT_N_SOCKETS OPT_PLAIN_NAME
 #define OPT_N_SERVERS OPT_PLAIN_NAME

@@ -15,6 +15,7 @@
 #define STR(to, v) (to) = (v).s
 #define NETS(to, v) (to) = *(v).nets
 #define HRULES(to, v) (to) = *(v).host_rules
+#define RRULES(to, v) (to) = *(v).responses
 #define SOCK(to, v) (to) = (v).socket
 #define SOCKS(to, v) (to) = *(v).sockets
 #define SERVS(to, v) (to) = *(v).servers
@@ -39,6 +40,7 @@
 #define STORE_HOSTRULES HRULES
 #define STORE_ROUTES STR
 #define STORE_PROXY STR
+#define STORE_RESPONSES RRULES
 #define STORE_SOCKET SOCK
 #define STORE_SOCKETS SOCKS
 #define STORE_SERVERS SERVS

@@ -100,6 +100,8 @@ static json_t *type_schema(const struct option_row *row)
 		return one_or_list(json_pack("{s:s}", "type", "string"), 0);
 	case TYPE_HOSTRULES:
 		return one_or_list(ref("host_rule"), 0);
+	case TYPE_RESPONSES:
+		return one_or_list(ref("response_rule"), 0);
 	case TYPE_ROUTES:
 		return json_pack(
 		        "{s:[o, {s:s}]}", "anyOf", one_or_list(pattern("^[^ ]+$"), 1), "type", "null");
@@ -249,6 +251,22 @@ static json_t *host_rule_schema(void)
 	return json_pack("{s:[o, o]}", "anyOf", text, o);
 }
 
+static json_t *response_rule_schema(void)
+{
+	json_t *o = object(json_pack("{s:{s:s, s:i, s:i}, s:{s:s, s:i}, s:{s:[o, {s:s, s:i, s:i}]}, s:{s:[o, {s:i}]}, s:o, s:o}",
+	        "name", "type", "string", "minLength", 1, "maxLength", 64, "match", "type", "string",
+	        "minLength", 1, "code", "anyOf",
+	        pattern("^[45]([0-9xyz]{2}|\\.([0-9]{1,3}|x)\\.([0-9]{1,3}|x))$"), "type", "integer", "minimum",
+	        400, "maximum", 599, "threshold", "anyOf", pattern("^(1|[0-9]{1,9}/[0-9]+[smhdw]?)$"), "const",
+	        1, "then",
+	        pattern("^(suspend [0-9]+[smhdw]?|reduce_connections [0-9]{1,9}|retry_elsewhere|fail|retry_in "
+	                "[0-9]+[smhdw]?)$"),
+	        "for", json_pack("{s:[o, {s:s, s:i}]}", "anyOf", ref("duration"), "type", "integer", "minimum", 1)));
+
+	json_object_set_new(o, "required", json_pack("[s]", "then"));
+	return o;
+}
+
 json_t *conf_schema(bool policy_file)
 {
 	json_t *j = policy_file ? policy_schema() : process_schema();
@@ -261,8 +279,10 @@ json_t *conf_schema(bool policy_file)
 	json_object_set_new(defs, "size", pattern("^[0-9]+(B|KB|MB|GB|TB)?$"));
 	json_object_set_new(defs, "socket", pattern("^(inet|unix|systemd):."));
 	json_object_set_new(defs, "server", server);
-	if (policy_file)
+	if (policy_file) {
 		json_object_set_new(defs, "host_rule", host_rule_schema());
+		json_object_set_new(defs, "response_rule", response_rule_schema());
+	}
 	json_object_set_new(j, "$schema", json_string(DRAFT));
 	json_object_set_new(j, "title", json_string(policy_file ? "bindpost policy file" : "bindpost.json"));
 	return j;

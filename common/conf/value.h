@@ -22,6 +22,7 @@ union value {
 	struct rate rate;
 	const struct net_list *nets;
 	const struct host_rule_list *host_rules;
+	const struct response_rule_list *responses;
 	const struct sockspec *socket; /* NULL = none */
 	const struct sockspec_list *sockets;
 	const struct dns_server_list *servers;

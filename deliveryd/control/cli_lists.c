@@ -228,6 +228,23 @@ int cmd_connections(struct cli *cli)
 	return code != CLI_DONE ? code : list(cli, "/v1/connections", columns, array_len(columns), &f);
 }
 
+int cmd_rules(struct cli *cli)
+{
+	static const struct cli_column columns[] = {
+	        {"BINDING", "binding", 12, false},
+	        {"DOMAIN", "domain", 24, false},
+	        {"NEXT HOP", "next_hop", 24, false},
+	        {"RULE", "rule", 16, false},
+	        {"ACTION", "action", 22, false},
+	        {"UNTIL", "until", 27, false},
+	        {"REPLY", "reply", 0, false},
+	};
+	struct filters f;
+	int code = parse_filters(cli, &f);
+
+	return code != CLI_DONE ? code : list(cli, "/v1/rules", columns, array_len(columns), &f);
+}
+
 /* --- one object ------------------------------------------------------------------------------------------ */
 
 static void print_object(const json_t *object, int indent)

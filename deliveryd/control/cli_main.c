@@ -35,6 +35,8 @@ static const struct command {
         {"connections", "[--binding B] [--limit N] [--cursor C]", "outgoing connections", cmd_connections},
         {"trace", "[--binding B] [--domain D] [--for 10m]",
                 "what sessions and other sides say to each other, as they say it; secrets are hidden", cmd_trace},
+        {"rules", "[--binding B] [--domain D] [--limit N] [--cursor C]",
+                "what response_rules did and is in force; resume undoes it", cmd_rules},
         {"suspend", "BINDING [--domain D] [--for 2h]", "take mail, but send none; BINDING may be group:NAME",
                 cmd_suspend},
         {"resume", "BINDING [--domain D]", "send again", cmd_resume},

@@ -313,6 +313,13 @@ static void get_trace(struct access *a, struct evhttp_request *req, const char *
 	control_trace(&a->control->tracings, req, query);
 }
 
+static void get_rules(
+        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	(void)rest;
+	ask_queue(a, req, QUEUE_RULES, 0, query);
+}
+
 static void get_status(
         struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
@@ -403,6 +410,7 @@ static const struct path {
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages/", true, get_message},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/connections", false, get_connections},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/trace", false, get_trace},
+        {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/rules", false, get_rules},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/status", false, get_status},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/dns/stats", false, get_dns_stats},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/dns/lookup", false, get_dns_lookup},

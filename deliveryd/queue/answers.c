@@ -407,6 +407,11 @@ static void connections(struct answer *a)
 	}
 }
 
+static void rules(struct answer *a)
+{
+	a->next = rules_print(a->q, &a->out, a->ask->binding, a->ask->domain, a->from, a->limit);
+}
+
 /* --- asking ---------------------------------------------------------------------------------------------------------------------- */
 
 static void list(struct answer *a, void (*rows)(struct answer *))
@@ -448,6 +453,9 @@ static void answer(struct mail *mail)
 		break;
 	case QUEUE_CONNECTIONS:
 		list(&a, connections);
+		break;
+	case QUEUE_RULES:
+		list(&a, rules);
 		break;
 	}
 	loop_post(ask->reply_loop, &ask->reply);

@@ -343,14 +343,14 @@ static bool suspend_or_resume(struct queue *q, struct queue_change *c)
 		return false;
 	}
 	if (!c->dry_run && c->kind == QUEUE_SUSPEND)
-		until = suspend_begin(q, target, domain, c->for_us, c->who);
+		until = suspend_begin(q, target, domain, c->for_us, c->who, NULL);
 	else if (!c->dry_run)
 		done = suspend_end(q, target, domain, c->who);
 	if (!done) {
 		refuse(c, CHANGE_REFUSED,
 		        mem_printf(
-		                "%s is not suspended by command (what suspend_delivery in the configuration "
-		                "suspends is resumed there)",
+		                "%s is not suspended by command or by a response rule (what suspend_delivery in "
+		                "the configuration suspends is resumed there)",
 		                target));
 		return false;
 	}
@@ -400,7 +400,7 @@ static bool drain(struct queue *q, struct queue_change *c)
 		return false;
 	}
 	if (!c->dry_run) {
-		(void)suspend_begin(q, target, NULL, 0, c->who);
+		(void)suspend_begin(q, target, NULL, 0, c->who, NULL);
 		until = alias_begin(q, target, c->to, c->who);
 		admin_event(q, c, queued);
 	}

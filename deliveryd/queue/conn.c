@@ -352,6 +352,27 @@ static bool host_failed(const struct conn *c, const struct outcome *why, uint32_
 	return c->lost_job && !c->was_idle;
 }
 
+void conn_avoid_host(struct conn *c, const struct outcome *o, const struct session_facts *facts)
+{
+	struct queue *q = c->q;
+	uint64_t now = queue_now(q), wait_us = c->hq->profile->o.host_failure_retry_s * SECOND_US;
+	health_fail(q->health, c->hq->key.binding, &c->to, now, now + (wait_us ? wait_us : SECOND_US));
+	attempt_failed(c->hq, o, facts, 0, 0);
+	conn_quit(c);
+}
+
+/* What was said to the session, not to a message: it counts once, for the mail whose turn it is. */
+static void say_to_rules(struct hop_queue *hq, const struct outcome *why)
+{
+	uint32_t no = place_first(hq);
+	if (!no)
+		return;
+	const struct delivery *d = delivery_at(hq->q->slab, no);
+	const struct response_rule *rule = response_judge(hq->q, d, why, true);
+	if (rule)
+		response_act(hq->q, hq, d, rule, why);
+}
+
 static void session_failed(
         struct conn *c, const struct outcome *why, uint32_t completed, const struct session_facts *facts)
 {
@@ -384,6 +405,8 @@ static void session_failed(
 	bool answered = c->ready_us > 0 || (!why->ours && why->code) || why->state > STATE_BANNER;
 	bool dead = dead_failed(hq, c->opened_us, answered);
 	attempt_failed(hq, why, facts, c->ready_us ? CHARGE_JOB : CHARGE_CONNECT, dead ? recover_us : 0);
+	if (!c->lost_job)
+		say_to_rules(hq, why);
 }
 
 static void conn_free(struct conn *c)

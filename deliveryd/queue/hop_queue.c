@@ -170,8 +170,19 @@ static void pair_bound(struct queue *q, struct pair *p)
 		if (t->own.max > max)
 			max = t->own.max;
 	}
-	p->limit.max = max;
+	uint32_t reduced = reduced_max(q, p->binding, p->hop);
+	p->limit.max = max < reduced ? max : reduced;
 	limit_freed(q, &p->limit);
+}
+
+void pairs_bound(struct queue *q, uint32_t binding, uint32_t hop)
+{
+	if (q->n_pair_buckets == 0)
+		return;
+	for (struct pair *p = *pair_bucket(q, binding, hop); p; p = p->hash_next) {
+		if (p->binding == binding && p->hop == hop)
+			pair_bound(q, p);
+	}
 }
 
 static bool pair_is(const struct pair *p, const struct hop_key *k)

@@ -327,7 +327,8 @@ void queue_restore(void *queue, const struct spool_live *live)
 void queue_restore_setting(void *queue, const char *key, const char *value)
 {
 	struct queue *q = queue;
-	if (suspension_restore(q, key, value) || throttle_restore(q->throttles, key, value) || alias_restore(q, key, value))
+	if (suspension_restore(q, key, value) || throttle_restore(q->throttles, key, value) ||
+	        alias_restore(q, key, value) || reduction_restore(q, key, value))
 		return;
 	log_warning("the spool has a setting that this version does not know: %s=%s", key, value);
 }
@@ -340,6 +341,7 @@ static void adopt(struct queue *q, struct policy *policy)
 	q->conf = policy_conf(q->policy);
 	q->xclient_used = conf_uses_xclient(q->conf);
 	q->global = conf_global(q->conf);
+	responses_forget_patterns(q);
 	q->generation++;
 	bindings_adopt(q);
 	limits_adopt(q);
@@ -393,6 +395,7 @@ static void init_lists(struct queue *q)
 	link_init(&q->changes);
 	link_init(&q->changes_done);
 	timer_init(&q->suspension_timer, suspensions_expire, q);
+	timer_init(&q->reduction_timer, reductions_expire, q);
 	timer_init(&q->alias_timer, aliases_expire, q);
 	pthread_mutex_init(&q->alias_lock, NULL);
 	timer_init(&q->kick, kicked, q);
@@ -430,6 +433,7 @@ struct queue *queue_new(const struct queue_config *c)
 	q->health = health_new();
 	q->dead = dead_new();
 	q->throttles = throttles_new(q);
+	q->responses = responses_new();
 	q->slab = delivery_slab_new();
 	q->due = due_new(q->slab);
 	q->dests = dest_cache_new();
@@ -449,6 +453,7 @@ void queue_start(struct queue *q)
 {
 	q->started = true;
 	suspensions_start(q);
+	reductions_start(q);
 	aliases_start(q);
 	throttles_start(q->throttles);
 	malloc_trim(0); /* what replay needed for a while */
@@ -577,6 +582,7 @@ void queue_free(struct queue **pq)
 	changes_free(q);
 	moves_free(q);
 	suspensions_free(q);
+	reductions_free(q);
 	aliases_free(q);
 	timer_cancel(q->loop, &q->suspension_timer);
 	deliveries_free(q);
@@ -593,6 +599,7 @@ void queue_free(struct queue **pq)
 	health_free(&q->health);
 	dead_free(q);
 	throttles_free(&q->throttles);
+	responses_free(q);
 	profile_table_free(&q->profiles);
 	intern_free(&q->names);
 	intern_free(&q->replies);

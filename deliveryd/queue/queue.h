@@ -65,7 +65,8 @@ enum queue_question {
 	QUEUE_BINDINGS,
 	QUEUE_MESSAGES,
 	QUEUE_MESSAGE,
-	QUEUE_CONNECTIONS
+	QUEUE_CONNECTIONS,
+	QUEUE_RULES /* what response rules did and is in force */
 };
 struct queue_ask {
 	struct mail mail;

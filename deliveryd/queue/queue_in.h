@@ -14,6 +14,7 @@
  *   throttle.c    throttles, by their place; gates.c  a session at them; scopes.c  which ones hold for a queue
  *   result.c      outcomes to events, results, retries
  *   bounce.c      DSNs
+ *   responses.c   response_rules: what replies change; reduce.c  connections they reduced
  *   totals.c      what was done since the start, per binding and in all
  *   last_reply.c  why a delivery is still here
  *   move.c        deliveries that change their binding by command
@@ -314,11 +315,14 @@ struct queue {
 	pthread_mutex_t alias_lock; /* the loop alone changes them; net threads look */
 	struct timer alias_timer;
 	struct link changes, changes_done; /* of struct change: under way; waiting for their commit */
-	struct suspension *suspensions;    /* by command */
+	struct suspension *suspensions;    /* by command and by response rules */
 	struct timer suspension_timer;
+	struct responses *responses;
+	struct reduction *reductions; /* by response rules */
+	struct timer reduction_timer;
 
 	bool rekeying;
-	uint32_t rekey_next, measure_next;
+	uint32_t rekey_next, rekey_left, measure_next;
 	struct link bounces; /* of struct bounce */
 	uint32_t n_bounces;
 	struct link bounce_blocked; /* of struct hop_queue, by `work` */
@@ -438,6 +442,7 @@ uint32_t hop_queue_first(
         const struct hop_queue *); /* the next delivery to send, 0 = none; still in the list */
 uint32_t hop_queue_active(const struct hop_queue *);
 struct traffic *traffic_get(struct hop_queue *);
+void pairs_bound(struct queue *, uint32_t binding, uint32_t hop); /* its limit has changed */
 void traffic_wait(struct traffic *, struct limit *);
 void traffic_stop_waiting(struct traffic *);
 void hop_queues_free(struct queue *);
@@ -506,6 +511,8 @@ void gates_free(struct conn *);
 bool conn_feed_woken(struct conn *, const struct limit *woken /* whose turn it is to serve us */);
 bool conn_feed(struct conn *); /* has asked: a job, or idle, or quit. True if it got a job */
 void conn_quit(struct conn *);
+/* The host is left alone for a while, for what it said to a message; the session ends. */
+void conn_avoid_host(struct conn *, const struct outcome *, const struct session_facts *);
 void conns_feed_wanting(struct queue *, struct slice *);
 struct conn *conn_of_leases(struct leases *);
 
@@ -561,10 +568,49 @@ void header_read_start(
         struct queue *, struct link *all, uint32_t no, header_read *, void *ctx); /* may be done at once */
 void header_reads_cancel(struct link *all);
 
+/* responses.c: response_rules */
+struct responses *responses_new(void);
+void responses_free(struct queue *);
+void responses_forget_patterns(struct queue *); /* the configuration has changed */
+void responses_forget(struct queue *, const struct binding *, const char *domain /* NULL = all */); /* counts */
+/* The rule that acts on a reply, NULL = none: borrows from the snapshot in force. `counts`: it has just been said. */
+const struct response_rule *response_judge(
+        struct queue *, const struct delivery *, const struct outcome *, bool counts);
+/* What lasts: suspends, reduces. The rest is done to the delivery (result.c). */
+void response_act(struct queue *, struct hop_queue *, const struct delivery *, const struct response_rule *,
+        const struct outcome *);
+struct cause { /* why something is in force */
+	char *rule, *then, *reply; /* owns */
+};
+struct cause *cause_copy(const struct cause *);
+void cause_print(const struct cause *, struct str *); /* as in settings, a tab before each part */
+struct cause *cause_parse(const char *);              /* NULL = there is none */
+void cause_free(struct cause **);
+
+/* rules_list.c: from the how-manieth row on; where to go on, 0 = the end */
+uint32_t rules_print(const struct queue *, struct json_out *, const char *binding, const char *domain,
+        uint32_t from, uint32_t limit);
+
+/* reduce.c: connections from a binding to a next hop */
+void reduce_begin(struct queue *, const struct hop_queue *, const char *domain, uint32_t max, uint64_t for_us,
+        const struct cause *);
+uint32_t reduced_max(const struct queue *, uint32_t binding, uint32_t hop); /* LIMIT_NONE = as configured */
+bool reductions_end(struct queue *, const char *target, const char *domain, const char *who); /* false: none */
+/* False from a row ends the list; hop NULL = a suspension. */
+typedef bool reduction_row(void *ctx, const char *target, const char *domain, const char *hop,
+        const struct cause *, uint64_t until_wall_us);
+bool reductions_each(const struct queue *, reduction_row *, void *ctx);
+bool reduction_restore(struct queue *, const char *key, const char *value); /* false: not one */
+void reductions_start(struct queue *);
+void reductions_expire(void *queue);
+void reductions_free(struct queue *);
+
 /* suspend.c: target is a binding or "group:NAME"; domain NULL = every one */
 bool suspended_by_command(const struct queue *, const struct binding *, const char *domain);
-uint64_t suspend_begin(
-        struct queue *, const char *target, const char *domain, uint64_t for_us, const char *who);
+uint64_t suspend_begin(struct queue *, const char *target, const char *domain, uint64_t for_us,
+        const char *who, const struct cause * /* NULL = by command */);
+bool suspensions_by_rule(const struct queue *, reduction_row *, void *ctx);
+/* Also ends what response rules reduced there, and what they have counted. False: there was nothing. */
 bool suspend_end(struct queue *, const char *target, const char *domain, const char *who);
 bool suspended_target(const struct queue *, const char *target, const char *domain);
 void suspensions_print(const struct queue *, const char *target, struct json_out *);

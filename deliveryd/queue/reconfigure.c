@@ -9,22 +9,29 @@
 
 void rekey_begin(struct queue *q)
 {
+	if (!q->rekeying)
+		q->rekey_next = 1;
 	q->rekeying = true;
-	q->rekey_next = 1;
+	q->rekey_left = delivery_top(q->slab); /* one that is under way goes round once more, and is not thrown back */
 	q->measure_next = 0;
 	queue_kick(q);
 }
 
 void rekey_some(struct queue *q, struct slice *slice)
 {
-	while (q->rekey_next < delivery_top(q->slab)) {
+	for (; q->rekey_left > 0; q->rekey_left--) {
 		if (q->aliases && !queue_may_hand_out(q))
 			return; /* many moves: a commit brings us back */
+		if (q->rekey_next >= delivery_top(q->slab)) {
+			q->rekey_next = 1;
+			continue;
+		}
 		uint32_t no = q->rekey_next++;
 		const struct delivery *d = delivery_at(q->slab, no);
 		if (d->state == DELIVERY_READY || d->state == DELIVERY_DEFERRED || d->state == DELIVERY_HELD)
 			place_again(q, no);
 		if (slice_over(slice)) {
+			q->rekey_left--;
 			queue_kick(q);
 			return;
 		}

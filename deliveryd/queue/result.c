@@ -1,6 +1,7 @@
 #include "queue/queue_in.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +16,7 @@ struct sorting {
 	struct queue *q;
 	uint32_t no;
 	struct delivery *d;
-	const struct deliv_options *options;
+	struct deliv_options options; /* its strings borrow from the snapshot in force */
 	uint64_t age_us;
 	struct packed_recipient *open; /* addresses borrow from the packed block */
 	uint32_t n_open, n_untried, n_gone, n_failed;
@@ -25,16 +26,17 @@ struct sorting {
 	bool by_command;  /* what stays stays as it is: */
 	enum delivery_state then;
 	uint64_t due_us;
+	uint64_t retry_in_us; /* a response rule's word; 0 = as scheduled */
 };
 
 static void sorting_begin(struct sorting *s, struct queue *q, uint32_t no)
 {
 	struct delivery *d = delivery_at(q->slab, no);
 	*s = (struct sorting){.q = q, .no = no, .d = d};
-	s->options = delivery_options(q, d);
+	s->options = *delivery_options(q, d);
 	s->age_us = delivery_age_us(q, d);
 	s->open = mem_array(NULL, d->n_open, sizeof(*s->open));
-	s->may_bounce = bounce_wanted(q, d, s->options);
+	s->may_bounce = bounce_wanted(q, d, &s->options);
 	str_init(&s->reply);
 }
 
@@ -86,8 +88,8 @@ static bool our_accident(const struct outcome *o)
 static void failed_for_now(struct sorting *s, const struct packed_recipient *r, enum event_type type,
         const struct outcome *o, const struct session_facts *facts)
 {
-	bool over = schedule_exhausted(s->options, s->d->attempts + 1u, s->age_us) ||
-	            (s->options->never_retry && !our_accident(o));
+	bool over = schedule_exhausted(&s->options, s->d->attempts + 1u, s->age_us) ||
+	            (s->options.never_retry && !our_accident(o));
 	if (!over || type == EVENT_UNCERTAIN)
 		event_recipient(s->q, s->d, type, r->address, o, NULL, facts);
 	if (over) {
@@ -110,9 +112,41 @@ static void tell_success(struct sorting *s, const struct packed_recipient *r, co
 	bounce_add_delivered(s->bounce, r, o, facts);
 }
 
-static void sort_one(struct sorting *s, const struct packed_recipient *r, const struct outcome *o,
+/* What the first response rule says that acts on it; the outcome becomes what the rule makes of it. */
+static const struct response_rule *take_rule(struct sorting *s, struct outcome *o, bool counts)
+{
+	if (s->options.response_rules.n == 0 ||
+	        (o->class != OUTCOME_TRANSIENT && o->class != OUTCOME_PERMANENT))
+		return NULL;
+	const struct response_rule *rule = response_judge(s->q, s->d, o, counts);
+	if (!rule)
+		return NULL;
+	response_act(s->q, s->d->hq, s->d, rule, o);
+	o->class = rule->then == RESPONSE_FAIL ? OUTCOME_PERMANENT : OUTCOME_TRANSIENT;
+	if (rule->then == RESPONSE_RETRY_IN)
+		s->retry_in_us = rule->argument * SECOND_US;
+	if (rule->then == RESPONSE_FAIL || rule->then == RESPONSE_RETRY_IN)
+		o->lost = o->put_off = false; /* this is its result */
+	return rule;
+}
+
+/* Given up by a rule, though it was a 4yz: the status says that it is for good. */
+static void fail_by_rule(struct sorting *s, const struct packed_recipient *r, const struct outcome *o,
         const struct session_facts *facts)
 {
+	char enhanced[sizeof(o->enhanced)];
+	snprintf(enhanced, sizeof(enhanced), "%s", o->enhanced[0] ? o->enhanced : "5.0.0");
+	enhanced[0] = '5';
+	give_up(s, r, EVENT_BOUNCE, o, enhanced, facts);
+}
+
+static void sort_one(struct sorting *s, const struct packed_recipient *r, const struct outcome *o,
+        const struct response_rule *rule, const struct session_facts *facts)
+{
+	if (rule && rule->then == RESPONSE_FAIL) {
+		fail_by_rule(s, r, o, facts);
+		return;
+	}
 	switch (o->class) {
 	case OUTCOME_OK:
 		event_recipient(s->q, s->d, EVENT_DELIVERY, r->address, o, NULL, facts);
@@ -190,10 +224,11 @@ static enum delivery_state next_state(struct sorting *s, uint64_t *due_us)
 	uint64_t now = queue_now(s->q), expiry = delivery_expiry_us(s->q, d);
 	if (d->hold)
 		return DELIVERY_HELD;
-	*due_us = now + schedule_retry_us(s->options, d->attempts, s->q->rnd);
+	*due_us = now +
+	          (s->retry_in_us ? s->retry_in_us : schedule_retry_us(&s->options, d->attempts, s->q->rnd));
 	if (*due_us > expiry) /* one last attempt when its time is over */
 		*due_us = expiry;
-	place_other_member(s->q, d, s->options->retry_source);
+	place_other_member(s->q, d, s->options.retry_source);
 	return DELIVERY_DEFERRED;
 }
 
@@ -257,6 +292,16 @@ static void put_back_or_hold(struct queue *q, uint32_t no)
 	result_record(q, queue_results(q), no, 0, true, NULL);
 }
 
+/* A rule says retry_elsewhere: by another member of the group, else to another host. */
+static void go_elsewhere(struct conn *c, struct delivery *d, const struct session_job *job,
+        const struct outcome *o, const struct session_facts *facts)
+{
+	if (!job->connection_lost)
+		d->lost++;
+	if (!place_other_member(c->q, d, RETRY_SOURCE_NEXT) && !job->connection_lost)
+		conn_avoid_host(c, o, facts);
+}
+
 void result_take(struct conn *c, struct session_job *job, const struct session_facts *facts)
 {
 	struct queue *q = c->q;
@@ -270,22 +315,35 @@ void result_take(struct conn *c, struct session_job *job, const struct session_f
 		return;
 	}
 	/* a 421 or a lost connection before end of data: the next MX host, or the next session, at no cost */
-	bool free_loss = job->connection_lost && d->lost < LOST_FREE;
+	bool at_no_cost = d->lost < LOST_FREE, free_loss = job->connection_lost && at_no_cost;
 	if (job->connection_lost && d->lost < 15)
 		d->lost++;
 	sorting_begin(&s, q, no);
 	packed_walk_init(&w, d->packed);
 	struct packed_recipient *tried = mem_array(NULL, job->n_recipients, sizeof(*tried));
 	struct packed_recipient *again = mem_array(NULL, job->n_recipients, sizeof(*again));
+	const struct response_rule **rules = mem_array(NULL, job->n_recipients, sizeof(*rules));
 	uint32_t n_tried = 0, n_again = 0;
+	struct outcome *outcomes = job->outcomes, said = {0}; /* those of `tried` move up */
+	bool counted = false, elsewhere = false;
 	for (uint32_t i = 0; i < job->n_recipients; i++) {
 		struct packed_recipient r = packed_walk_next(&w);
-		const struct outcome *o = &job->outcomes[i];
+		struct outcome *o = &job->outcomes[i];
+		/* what is said to the transaction as a whole is one reply */
+		const struct response_rule *rule = take_rule(&s, o, o->state == STATE_RCPT || !counted);
+		counted |= rule != NULL || o->state != STATE_RCPT;
+		bool other = rule && rule->then == RESPONSE_ELSEWHERE && at_no_cost;
+		if (other && !elsewhere)
+			said = *o;
+		elsewhere |= other;
 		/* put off: others were accepted, so there is an end to it */
-		if (o->class == OUTCOME_NONE || o->put_off || (free_loss && o->lost))
+		if (o->class == OUTCOME_NONE || o->put_off || other || (free_loss && o->lost)) {
 			again[n_again++] = r;
-		else
-			tried[n_tried++] = r, job->outcomes[n_tried - 1] = *o;
+		} else {
+			rules[n_tried] = rule;
+			tried[n_tried] = r;
+			outcomes[n_tried++] = *o;
+		}
 	}
 	for (uint32_t i = 0; i < n_again; i++)
 		keep(&s, &again[i]);
@@ -295,13 +353,16 @@ void result_take(struct conn *c, struct session_job *job, const struct session_f
 	}
 	s.n_untried = s.n_open;
 	for (uint32_t i = 0; i < n_tried; i++)
-		sort_one(&s, &tried[i], &job->outcomes[i], facts);
+		sort_one(&s, &tried[i], &outcomes[i], rules[i], facts);
 	for (uint32_t i = d->n_untried; i < d->n_open; i++) {
 		struct packed_recipient r = packed_walk_next(&w);
 		keep(&s, &r);
 	}
+	if (elsewhere)
+		go_elsewhere(c, d, job, &said, facts);
 	free(tried);
 	free(again);
+	free(rules);
 	sorting_end(&s);
 }
 
@@ -311,18 +372,33 @@ static void sort_all(
 	struct delivery *d = delivery_at(q->slab, no);
 	struct packed_walk w;
 	struct sorting s;
+	const struct response_rule *rule = NULL;
+	struct outcome mine;
+	uint32_t n_elsewhere = 0;
 	sorting_begin(&s, q, no);
+	if (!expire && s.options.response_rules.n > 0) {
+		mine = *o;
+		rule = take_rule(&s, &mine, false); /* it was counted when it was said */
+		o = &mine;
+	}
+	if (rule && rule->then == RESPONSE_ELSEWHERE && d->lost < LOST_FREE &&
+	        place_other_member(q, d, RETRY_SOURCE_NEXT)) {
+		d->lost++;
+		n_elsewhere = d->n_untried;
+	}
 	packed_walk_init(&w, d->packed);
 	for (uint32_t i = 0; i < d->n_open; i++) {
 		struct packed_recipient r = packed_walk_next(&w);
-		if (expire)
+		if (i < n_elsewhere)
+			keep(&s, &r);
+		else if (expire)
 			give_up(&s, &r, EVENT_EXPIRATION, o, "5.4.7", facts);
 		else if (i < d->n_untried)
-			sort_one(&s, &r, o, facts);
+			sort_one(&s, &r, o, rule, facts);
 		else
 			keep(&s, &r); /* has had its attempt in this round */
 	}
-	s.n_untried = 0;
+	s.n_untried = n_elsewhere;
 	sorting_end(&s);
 }
 

@@ -8,13 +8,15 @@
 /*
  * Suspensions by command stand beside those of the configuration (suspend_delivery). Each is a setting of the spool,
  * "suspend:TARGET" or "suspend:TARGET/DOMAIN" = when it ends (wall clock, µs; 0 = when resumed), TARGET a binding or
- * group:NAME. A suspended destination's queue is another queue, so a change re-keys what waits.
+ * group:NAME. Behind the time stands the cause, if a response rule did it. A suspended destination's queue is another
+ * queue, so a change re-keys what waits.
  */
 #define KEY_PREFIX "suspend:"
 
 struct suspension {
 	char *key; /* owns: TARGET or TARGET/DOMAIN */
 	uint64_t until_wall_us;
+	struct cause *why; /* owns; NULL = by command */
 	UT_hash_handle hh;
 };
 
@@ -60,11 +62,12 @@ bool suspended_by_command(const struct queue *q, const struct binding *b, const 
 static void forget(struct queue *q, struct suspension *s)
 {
 	HASH_DEL(q->suspensions, s);
+	cause_free(&s->why);
 	free(s->key);
 	free(s);
 }
 
-static void remember(struct queue *q, const char *key, uint64_t until_wall_us)
+static void remember(struct queue *q, const char *key, uint64_t until_wall_us, const struct cause *why)
 {
 	struct suspension *s;
 	HASH_FIND_STR(q->suspensions, key, s);
@@ -74,6 +77,8 @@ static void remember(struct queue *q, const char *key, uint64_t until_wall_us)
 		HASH_ADD_KEYPTR(hh, q->suspensions, s->key, strlen(s->key), s);
 	}
 	s->until_wall_us = until_wall_us;
+	cause_free(&s->why);
+	s->why = why ? cause_copy(why) : NULL;
 }
 
 static void record(struct queue *q, const char *key, const char *value)
@@ -106,7 +111,7 @@ static void schedule(struct queue *q)
 }
 
 static void post_event(struct queue *q, enum event_type type, const char *key, uint64_t until_wall_us,
-        const char *who, const char *reason)
+        const char *who, const char *reason, const struct cause *why)
 {
 	char *target = mem_strdup(key), *domain = strchr(target, '/');
 	if (domain)
@@ -117,6 +122,11 @@ static void post_event(struct queue *q, enum event_type type, const char *key, u
 		e.group = target + 6;
 	else
 		e.binding = target;
+	if (why) {
+		e.rule = why->rule;
+		e.detail = why->then;
+		e.reply = type == EVENT_SUSPEND ? why->reply : NULL;
+	}
 	event_post(q->events, &e);
 	mem_free(&target);
 }
@@ -130,7 +140,7 @@ void suspensions_expire(void *ctx)
 	HASH_ITER (hh, q->suspensions, s, next) {
 		if (!s->until_wall_us || s->until_wall_us > now)
 			continue;
-		post_event(q, EVENT_RESUME, s->key, 0, NULL, "its time is over");
+		post_event(q, EVENT_RESUME, s->key, 0, NULL, "its time is over", s->why);
 		record(q, s->key, NULL);
 		forget(q, s);
 		any = true;
@@ -140,15 +150,20 @@ void suspensions_expire(void *ctx)
 	schedule(q);
 }
 
-uint64_t suspend_begin(
-        struct queue *q, const char *target, const char *domain, uint64_t for_us, const char *who)
+uint64_t suspend_begin(struct queue *q, const char *target, const char *domain, uint64_t for_us,
+        const char *who, const struct cause *why)
 {
-	char value[24], *key = key_of(target, domain);
+	char *key = key_of(target, domain);
+	struct str value;
 	uint64_t until = for_us ? loop_wall_us(q->loop) + for_us : 0;
-	remember(q, key, until);
-	snprintf(value, sizeof(value), "%" PRIu64, until);
-	record(q, key, value);
-	post_event(q, EVENT_SUSPEND, key, until, who, "by command");
+	remember(q, key, until, why);
+	str_init(&value);
+	str_printf(&value, "%" PRIu64, until);
+	if (why)
+		cause_print(why, &value);
+	record(q, key, value.data);
+	str_free(&value);
+	post_event(q, EVENT_SUSPEND, key, until, who, why ? "response rule" : "by command", why);
 	mem_free(&key);
 	changed(q);
 	schedule(q);
@@ -158,9 +173,13 @@ uint64_t suspend_begin(
 bool suspend_end(struct queue *q, const char *target, const char *domain, const char *who)
 {
 	struct suspension *s = find(q, target, domain);
+	bool reduced = reductions_end(q, target, domain, who);
+	const struct binding *b = binding_find(q, target);
+	if (b)
+		responses_forget(q, b, domain);
 	if (!s)
-		return false;
-	post_event(q, EVENT_RESUME, s->key, 0, who, "by command");
+		return reduced;
+	post_event(q, EVENT_RESUME, s->key, 0, who, "by command", s->why);
 	record(q, s->key, NULL);
 	forget(q, s);
 	if (!domain)
@@ -187,17 +206,39 @@ void suspensions_print(const struct queue *q, const char *target, struct json_ou
 			jw_str(out, "domain", s->key + len + 1);
 		if (s->until_wall_us)
 			jw_time(out, "until", s->until_wall_us);
+		if (s->why)
+			jw_str(out, "rule", s->why->rule);
 		jw_end_object(out);
 	}
 	if (any)
 		jw_end_array(out);
 }
 
+bool suspensions_by_rule(const struct queue *q, reduction_row *row, void *ctx)
+{
+	struct suspension *s, *next;
+	HASH_ITER (hh, q->suspensions, s, next) {
+		const char *slash = strchr(s->key, '/');
+		if (!s->why || !slash)
+			continue;
+		char *target = mem_strndup(s->key, (size_t)(slash - s->key));
+		bool go_on = row(ctx, target, slash + 1, NULL, s->why, s->until_wall_us);
+		mem_free(&target);
+		if (!go_on)
+			return false;
+	}
+	return true;
+}
+
 bool suspension_restore(struct queue *q, const char *key, const char *value)
 {
 	if (strncmp(key, KEY_PREFIX, strlen(KEY_PREFIX)) != 0)
 		return false;
-	remember(q, key + strlen(KEY_PREFIX), strtoull(value, NULL, 10));
+	char *rest;
+	uint64_t until = strtoull(value, &rest, 10);
+	struct cause *why = cause_parse(rest);
+	remember(q, key + strlen(KEY_PREFIX), until, why);
+	cause_free(&why);
 	q->generation++;
 	return true;
 }

@@ -12,6 +12,8 @@ static void print_limit(const struct hop_queue *hq, const struct limit *l, struc
 	const struct traffic *t = hq->traffic;
 	if (l->is_throttle) {
 		throttle_print(throttle_of_limit((struct limit *)l), why);
+	} else if (l == &t->pair->limit && reduced_max(q, hq->key.binding, hq->key.hop) != LIMIT_NONE) {
+		str_add(why, "connections reduced by a response rule");
 	} else if (l == &t->own || l == &t->pair->limit) {
 		str_add(why, "max_outbound_connections");
 	} else if (l == &binding_at(q, hq->key.binding)->total) {

@@ -138,6 +138,38 @@ static void test_values(void **state)
 	        {"{ \"global\": { \"prohibited_hosts\": [\"10.0.0.0/8\", \"mine\"] } }",
 	                "policy.json: global.prohibited_hosts[1]: \"mine\" is not a network (ADDR or "
 	                "ADDR/BITS)\n"},
+	        {"{ \"global\": { \"response_rules\": [ {\"match\": \"busy\", \"then\": \"suspend 30m\"}, "
+	         "{\"code\": "
+	         "\"5.7.x\", \"then\": \"reduce_connections 3\", \"for\": 60, \"threshold\": \"5/1m\"} ] } }",
+	                ""},
+	        {"{ \"global\": { \"response_rules\": [ {\"match\": \"(\", \"then\": \"fail\"}, {\"then\": "
+	         "\"fail\"}, "
+	         "{\"code\": 250, \"then\": \"fail\"}, {\"code\": 421}, \"x\" ] } }",
+	                "policy.json: global.response_rules[0].match: not a pattern: missing closing "
+	                "parenthesis at "
+	                "character 2\n"
+	                "policy.json: global.response_rules[1]: \"match\" or \"code\" has to be there\n"
+	                "policy.json: global.response_rules[2].code: not a code of a failure: 421, \"4xx\", "
+	                "\"5.7.1\" or "
+	                "\"4.7.x\"\n"
+	                "policy.json: global.response_rules[3]: \"then\" has to be there\n"
+	                "policy.json: global.response_rules[4]: not an object with \"match\" or \"code\", "
+	                "and \"then\"\n"},
+	        {"{ \"global\": { \"response_rules\": [ {\"code\": 421, \"then\": \"suspend\"}, {\"code\": "
+	         "421, \"then\": "
+	         "\"fail\", \"threshold\": \"0/5\"}, {\"code\": 421, \"then\": \"fail\", \"for\": \"1h\"}, "
+	         "{\"code\": 421, "
+	         "\"then\": \"fail\", \"when\": 1} ] } }",
+	                "policy.json: global.response_rules[0].then: not \"suspend 30m\", "
+	                "\"reduce_connections N\", "
+	                "\"retry_elsewhere\", \"fail\" or \"retry_in 10m\" (at most 30d)\n"
+	                "policy.json: global.response_rules[1].threshold: not a threshold: \"1\" (each "
+	                "reply), or "
+	                "\"COUNT/SECONDS\" within a day, as \"5/60\"\n"
+	                "policy.json: global.response_rules[2]: \"for\" belongs to reduce_connections\n"
+	                "policy.json: global.response_rules[3].when: unknown key; \"name\", \"match\", "
+	                "\"code\", "
+	                "\"threshold\", \"then\" and \"for\" can stand here\n"},
 	        {"{ \"global\": { \"prohibited_hosts\": [] } }", ""},
 	        {"{ \"global\": { \"prohibited_hosts\": [\"own\", \"*.bad.example\", \"/^park/\", "
 	         "\"mx.bad.example\", { "

@@ -57,6 +57,12 @@ accepts(process, {"dns": {"servers": ["::1", {"address": "192.0.2.1:5353", "trus
 accepts(policy, {"global": {"routes": ["hub", "smtp://h?pref=1"], "skip_hosts": "own",
                             "prohibited_hosts": ["own", {"host": "*.bad", "code": 550, "text": "no"}]},
                  "domains": {"a.example": {"routes": "__mx__"}, "b.example": {"routes": None}}}, "routes and rules for hosts")
+accepts(policy, {"domains": {"a.example": {"response_rules": [
+    {"name": "r", "match": "too many", "code": 421, "threshold": "5/60", "then": "reduce_connections 2", "for": "1h"},
+    {"code": "4.7.x", "then": "retry_in 10m"}, {"code": "5yz", "then": "suspend 30m", "comment": "x"}]}}}, "response rules")
+refuses(policy, {"global": {"response_rules": {"match": "x"}}})
+refuses(policy, {"global": {"response_rules": {"match": "x", "then": "explode"}}})
+refuses(policy, {"global": {"response_rules": {"code": 250, "then": "fail"}}})
 accepts(policy, {"global": {"retry_interval": 60, "max_retries": "none", "gateway": None, "use_ipv6": "off"},
                  "bindings": {"comment": "x", "default": {"comment": 1}},
                  "rules": [{"when": "size > '3'", "bind": {"a": 1, "group:b": 2.5}}]}, "other forms of values")
