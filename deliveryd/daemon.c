@@ -309,6 +309,8 @@ static void make_handoffs(struct daemon *d, const struct daemon_sockets *s)
 	d->handoff.enqueue = queue_enqueue_mail;
 	d->handoff.queue = d->queue;
 	d->handoff.drained = queue_has_alias;
+	d->handoff.quota_take = queue_quota_take;
+	d->handoff.quota_give_back = queue_quota_give_back;
 	for (unsigned i = 0; i < d->n_nets; i++)
 		d->handoffs[i] = handoff_new(&d->handoff, d->net_loops[i]);
 	d->listener = handoff_listener_new(

@@ -60,6 +60,8 @@ struct delivery_spec {
 	const char *domain; /* recipient domain, normal form (names.h) */
 	struct recipient *recipients;
 	uint32_t n_recipients;
+	bool counted;           /* the handoff has counted it, with so many bytes, as on its way to the queue (queue/quota.h) */
+	uint64_t counted_bytes;
 };
 
 struct message {

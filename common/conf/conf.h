@@ -106,6 +106,13 @@ struct conf_throttles {
 };
 void conf_resolve_throttles(
         const struct conf *, const struct conf_binding *, const char *domain, struct conf_throttles *);
+/* What may be queued and taken over; 0 = no limit. With a group in place of a binding: its own throttle, no maxima. */
+struct conf_quota {
+	uint64_t max_messages, max_bytes;
+	struct conf_throttle inbound;
+};
+void conf_resolve_quota(const struct conf *, const struct conf_binding *, struct conf_quota *);
+void conf_group_quota(const struct conf *, const struct conf_group *, struct conf_quota *);
 /* "domains./^(wanadoo|orange)\\.fr$/"; appends */
 void conf_scope_path(const struct scope *, struct str *);
 

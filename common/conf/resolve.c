@@ -218,6 +218,37 @@ void conf_resolve_throttles(const struct conf *c, const struct conf_binding *pub
 	take_throttles(&f, out);
 }
 
+static void take_quota(const struct found *f, struct conf_quota *out)
+{
+	const struct scope_value *messages = f->value[OPT_max_queued_messages];
+	const struct scope_value *bytes = f->value[OPT_max_queued_bytes];
+
+	out->max_messages = messages ? messages->v.u : 0;
+	out->max_bytes = bytes ? bytes->v.u : 0;
+	out->inbound = throttle_of(f, OPT_inbound_throttle_messages);
+}
+
+void conf_resolve_quota(const struct conf *c, const struct conf_binding *pub, struct conf_quota *out)
+{
+	struct found f = {0};
+
+	option_set_add(&f.wanted, OPT_max_queued_messages);
+	option_set_add(&f.wanted, OPT_max_queued_bytes);
+	option_set_add(&f.wanted, OPT_inbound_throttle_messages);
+	find(c, binding_of(pub), NULL, &f);
+	take_quota(&f, out);
+}
+
+void conf_group_quota(const struct conf *c, const struct conf_group *pub, struct conf_quota *out)
+{
+	struct found f = {0};
+
+	option_set_add(&f.wanted, OPT_inbound_throttle_messages);
+	found_take(&f, &container_of(pub, struct group, pub)->scope);
+	found_take(&f, &c->global);
+	take_quota(&f, out);
+}
+
 void conf_scope_path(const struct scope *s, struct str *out)
 {
 	scope_path(s, out);

@@ -191,6 +191,11 @@ static void make_metrics(struct handoff *h)
 		h->metrics.bad_stamp[i] = metrics_counter(m, "bindpost_handoff_bad_stamp_total", labels,
 		        "Messages with a stamp that is not valid");
 	}
+	for (int i = QUOTA_MESSAGES; i < N_QUOTA_VERDICTS; i++) {
+		snprintf(labels, sizeof(labels), "option=\"%s\"", quota_option((enum quota_verdict)i));
+		h->metrics.quota[i] = metrics_counter(m, "bindpost_handoff_quota_refused_total", labels,
+		        "Deliveries (a message to one recipient domain) refused because their binding has too many");
+	}
 	for (int i = 0; i < 6; i++) {
 		snprintf(labels, sizeof(labels), "class=\"%dyz\"", i);
 		if (i == 2 || i == 4 || i == 5)

@@ -17,6 +17,7 @@
 #include "base/metrics.h"
 #include "policy/policy.h"
 #include "policy/stamp.h"
+#include "queue/quota.h"
 #include "report/event.h"
 #include "spool/spool.h"
 
@@ -60,6 +61,9 @@ struct handoff_shared {
 	void *queue;               /* opaque, reaches enqueue() by spool_add.ctx */
 	/* whether a stamp's binding that no policy knows was drained to another; NULL = none is */
 	bool (*drained)(void *queue, const char *target);
+	/* whether a delivery may be taken for a target, and that it was not stored after all; NULL = always */
+	enum quota_verdict (*quota_take)(void *queue, const char *target, uint64_t bytes);
+	void (*quota_give_back)(void *queue, const char *target, uint64_t bytes);
 	uint64_t max_sessions;     /* the mark of design section 4; 0 = 1,000 */
 	uint64_t max_pending;      /* bytes received but not yet durable; 0 = 256 MB */
 	struct handoff *handoffs;  /* all of them: made before the loops run, freed after */

@@ -165,6 +165,7 @@ static struct store *store_new(struct handoff_session *s)
 
 	store->session = s;
 	store->handoff = s->handoff;
+	store->shared = s->handoff->shared;
 	TAILQ_INSERT_TAIL(&s->handoff->stores, store, link);
 	s->store = store;
 	return store;
@@ -190,6 +191,22 @@ void handoff_data_forget(struct handoff_session *s)
 	s->store = NULL;
 }
 
+/* What its deliveries count: the queue has taken it over, or it is nobody's. */
+static void settle_quotas(struct store *store, bool stored)
+{
+	struct message *m = store->message;
+
+	if (!m)
+		return;
+	for (uint32_t i = 0; !stored && i < m->n_deliveries; i++) {
+		const struct delivery_spec *d = &m->deliveries[i];
+
+		if (d->counted)
+			store->shared->quota_give_back(store->shared->queue, d->target, d->counted_bytes);
+	}
+	message_unref(&store->message);
+}
+
 /* The spool's answer, on our loop. */
 static void on_stored(struct mail *mail)
 {
@@ -199,6 +216,7 @@ static void on_stored(struct mail *mail)
 	enum spool_result result = store->add.result;
 	uint64_t id = store->id;
 
+	settle_quotas(store, result == SPOOL_STORED);
 	if (atomic_fetch_sub(&store->add.refs, 1) == 1)
 		mem_free(&store);
 	if (s) {
@@ -219,6 +237,9 @@ static void store_message(struct store *store, struct message *m)
 	struct spool_add *add = &store->add;
 
 	store->id = m->id;
+	for (uint32_t i = 0; i < m->n_deliveries && !store->message; i++)
+		if (m->deliveries[i].counted)
+			store->message = message_ref(m);
 	add->message = m;
 	add->queue_loop = shared->queue_loop;
 	add->queue_mail.take = shared->enqueue;
@@ -262,6 +283,8 @@ static void end_of_data(struct handoff_session *s)
 		metric_add(s->handoff->metrics.unstamped, 1);
 	if (s->t.stamp_reason != STAMP_OK)
 		metric_add(s->handoff->metrics.bad_stamp[s->t.stamp_reason], 1);
+	for (int i = QUOTA_MESSAGES; i < N_QUOTA_VERDICTS; i++)
+		metric_add(s->handoff->metrics.quota[i], s->t.refused_by_quota[i]);
 	if (!stored) {
 		finish(s, REPLY_NONE, 0);
 		return;

@@ -76,8 +76,10 @@ TAILQ_HEAD(session_list, handoff_session);
 struct store {
 	struct spool_add add;
 	uint64_t id;
+	struct message *message; /* shares: what it counts goes back if it is not stored; NULL = nothing counted */
 	struct handoff_session *session;
 	struct handoff *handoff;
+	struct handoff_shared *shared;
 	TAILQ_ENTRY(store) link;
 };
 TAILQ_HEAD(store_list, store);
@@ -100,6 +102,7 @@ struct handoff {
 	char *buffer; /* owns; what is being consumed: no session keeps one for itself */
 	struct {
 		metric *sessions, *connections, *messages, *bytes, *overload, *evicted, *pauses, *discarded;
+		metric *quota[N_QUOTA_VERDICTS]; /* by option; some are NULL */
 		metric *unstamped, *bad_stamp[STAMP_N_REASONS], *replies[6]; /* after data, by first digit */
 	} metrics;
 };

@@ -117,6 +117,18 @@ static void stop_receiving(struct transaction *t)
 	t->receiving = false;
 }
 
+/* What was counted is not stored. */
+static void give_quotas_back(struct transaction *t)
+{
+	for (uint32_t i = 0; i < t->deliveries.n; i++) {
+		struct delivery_spec *d = &t->deliveries.specs[i];
+
+		if (d->counted)
+			t->shared->quota_give_back(t->shared->queue, d->target, d->counted_bytes);
+		d->counted = false;
+	}
+}
+
 void transaction_clear(struct transaction *t)
 {
 	struct handoff_shared *shared = t->shared;
@@ -127,6 +139,7 @@ void transaction_clear(struct transaction *t)
 	policy_view_unref(&t->view);
 	mem_free(&t->rcpts);
 	mem_free(&t->own_token);
+	give_quotas_back(t);
 	deliveries_free(&t->deliveries);
 	transaction_init(t, shared);
 }
@@ -301,6 +314,82 @@ static void decide_each(struct transaction *t, const struct decide_input *in, co
 		report(t, EVENT_STALE_RULE, "unknown_digest", stale);
 }
 
+static void report_quota(struct transaction *t, const struct delivery_spec *d, enum quota_verdict verdict)
+{
+	struct event event = {
+	        .type = EVENT_THROTTLE,
+	        .id = t->message->id,
+	        .sender = t->message->sender,
+	        .domain = d->domain,
+	        .peer = t->message->client_addr,
+	        .has_size = true,
+	        .size = t->scan.size,
+	        .code = reply_code(REPLY_QUEUE_FULL),
+	        .reason = quota_option(verdict),
+	        .count = d->n_recipients,
+	};
+
+	if (strncmp(d->target, "group:", strlen("group:")) == 0)
+		event.group = d->target + strlen("group:");
+	else
+		event.binding = d->target;
+	if (t->shared->events)
+		event_post(t->shared->events, &event);
+}
+
+/* The recipients of one that is refused get its verdict, those of the others their new place in the list. */
+static void drop_refused(struct transaction *t, const enum reply *verdicts)
+{
+	struct deliveries *list = &t->deliveries;
+	uint32_t *place = mem_array(NULL, list->n, sizeof(*place)), kept = 0;
+
+	for (uint32_t i = 0; i < list->n; i++) {
+		place[i] = kept;
+		if (verdicts[i] == REPLY_NONE)
+			list->specs[kept++] = list->specs[i];
+	}
+	for (uint32_t i = 0; i < t->n_rcpts; i++) {
+		struct transaction_rcpt *rcpt = &t->rcpts[i];
+
+		if (rcpt->verdict != REPLY_NONE)
+			continue;
+		rcpt->verdict = verdicts[rcpt->delivery];
+		rcpt->delivery = place[rcpt->delivery];
+		t->n_taken -= rcpt->verdict != REPLY_NONE;
+	}
+	list->n = kept;
+	mem_free(&place);
+}
+
+/* Each delivery counts in its target's quota until the queue has it, and then there. */
+static void take_quotas(struct transaction *t)
+{
+	struct deliveries *list = &t->deliveries;
+	enum reply *verdicts;
+	bool any = false;
+
+	if (!t->shared->quota_take || list->n == 0)
+		return;
+	verdicts = mem_array(NULL, list->n, sizeof(*verdicts));
+	for (uint32_t i = 0; i < list->n; i++) {
+		struct delivery_spec *d = &list->specs[i];
+		enum quota_verdict verdict = t->shared->quota_take(t->shared->queue, d->target, t->scan.size);
+
+		verdicts[i] = REPLY_NONE;
+		d->counted = verdict == QUOTA_TAKEN;
+		d->counted_bytes = t->scan.size;
+		if (verdict == QUOTA_NONE || verdict == QUOTA_TAKEN)
+			continue;
+		verdicts[i] = verdict == QUOTA_RATE ? REPLY_TOO_FAST : REPLY_QUEUE_FULL;
+		t->refused_by_quota[verdict]++;
+		report_quota(t, d, verdict);
+		any = true;
+	}
+	if (any)
+		drop_refused(t, verdicts);
+	mem_free(&verdicts);
+}
+
 bool transaction_decide(struct transaction *t, bool all_or_none)
 {
 	struct decide_input in = {
@@ -327,12 +416,16 @@ bool transaction_decide(struct transaction *t, bool all_or_none)
 	if (verdict == REPLY_NONE) {
 		decide_each(t, &in, &decision);
 		decision_free(&decision);
+		if (!all_or_none || t->n_taken == t->n_rcpts)
+			take_quotas(t);
 	} else {
 		for (uint32_t i = 0; i < t->n_rcpts; i++)
 			t->rcpts[i].verdict = verdict;
 	}
-	if (t->n_taken == 0 || (all_or_none && t->n_taken < t->n_rcpts))
+	if (t->n_taken == 0 || (all_or_none && t->n_taken < t->n_rcpts)) {
+		give_quotas_back(t);
 		transaction_refuse(t, verdict);
+	}
 	message_header_drop_capture(&t->header);
 	count_captured(t, 0);
 	return t->writer != NULL;
@@ -372,6 +465,7 @@ struct message *transaction_take_message(struct transaction *t, struct body *tak
 	m->n_deliveries = t->deliveries.n;
 	m->deliveries = pool_alloc(m->pool, t->deliveries.n * sizeof(*m->deliveries));
 	memcpy(m->deliveries, t->deliveries.specs, t->deliveries.n * sizeof(*m->deliveries));
+	t->deliveries.n = 0; /* what they count is the message's now */
 	add_recipients(t);
 	if (t->scan.flags & SCAN_8BIT)
 		m->flags |= MESSAGE_8BIT;

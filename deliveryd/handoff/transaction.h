@@ -45,6 +45,7 @@ struct transaction {
 	enum stamp_reason stamp_reason;
 	bool unstamped; /* it was asked for, and there was none */
 	struct deliveries deliveries;
+	unsigned refused_by_quota[N_QUOTA_VERDICTS]; /* deliveries */
 	unsigned n_taken; /* recipients whose verdict is REPLY_NONE */
 };
 

@@ -170,6 +170,13 @@ static const char *binding_state(struct binding *b)
 	return source_down(b) ? "source_down" : "normal";
 }
 
+static void put_quota(struct answer *a, const struct binding *b)
+{
+	jw_uint(&a->out, "queued_bytes", b->queued_bytes);
+	if (b->quota && quota_option(quota_state(b->quota)))
+		jw_str(&a->out, "refused_by", quota_option(quota_state(b->quota)));
+}
+
 static void put_one_binding(struct answer *a, struct binding *b)
 {
 	jw_object(&a->out, NULL);
@@ -182,6 +189,7 @@ static void put_one_binding(struct answer *a, struct binding *b)
 		jw_bool(&a->out, "source_down", true);
 	if (b->kind == BINDING_NAMED && !b->conf)
 		jw_bool(&a->out, "removed", true);
+	put_quota(a, b);
 	suspensions_print(a->q, binding_name(a->q, b), &a->out);
 	put_totals(a, &b->totals);
 	jw_end_object(&a->out);

@@ -60,6 +60,7 @@ struct delivery {
 	uint8_t lost : 4; /* connections lost under it in this round, at no cost */
 	uint8_t hold : 1; /* with a session or a DSN: is held when it comes back */
 	uint8_t moves : 1; /* the same: goes elsewhere when it comes back (q->moves) */
+	uint8_t line : 2; /* of its queue's three ready lists */
 };
 
 struct delivery_slab;

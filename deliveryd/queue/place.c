@@ -31,10 +31,18 @@ static void count(struct queue *q, struct hop_queue *hq, enum delivery_state sta
 	binding_metrics_set(b);
 }
 
-/* high, normal, low */
 static struct delivery_list *list_for(struct hop_queue *hq, const struct delivery *d)
 {
-	return &hq->ready[d->priority == PRIORITY_HIGH ? 0 : d->priority == PRIORITY_LOW ? 2 : 1];
+	return &hq->ready[d->line];
+}
+
+/* Of high, normal and low: what the rule says, else the option. It stays as long as the delivery is in the list. */
+static unsigned line_for(struct queue *q, const struct delivery *d)
+{
+	static const uint8_t lines[] = {[PRIORITY_HIGH] = 0, [PRIORITY_NORMAL] = 1, [PRIORITY_LOW] = 2};
+	if (d->priority != PRIORITY_NONE)
+		return lines[d->priority];
+	return (unsigned)delivery_options(q, d)->priority; /* enum queue_priority is in that order */
 }
 
 static void change_state(struct queue *q, uint32_t no, enum delivery_state to, uint64_t due_us, bool at_head)
@@ -45,12 +53,15 @@ static void change_state(struct queue *q, uint32_t no, enum delivery_state to, u
 		delivery_list_remove(q->slab, list_for(hq, d), no);
 	else if (d->state == DELIVERY_DEFERRED)
 		delivery_list_remove(q->slab, &hq->deferred, no);
+	if ((d->state == DELIVERY_FREE) != (to == DELIVERY_FREE))
+		binding_queued(binding_at(q, hq->key.binding), to == DELIVERY_FREE ? -1 : 1, d->size);
 	count(q, hq, d->state, -1);
 	d->state = to & 7;
 	if (to == DELIVERY_HELD)
 		d->hold = 0;
 	count(q, hq, to, +1);
 	if (to == DELIVERY_READY) {
+		d->line = line_for(q, d) & 3;
 		if (at_head)
 			delivery_list_add_head(q->slab, list_for(hq, d), no);
 		else
@@ -434,8 +445,11 @@ void place_again(struct queue *q, uint32_t no)
 	uint64_t due_us = d->due_us;
 	assert(state == DELIVERY_READY || state == DELIVERY_DEFERRED || state == DELIVERY_HELD);
 	struct hop_queue *to = queue_for(q, d);
-	if (to == d->hq)
+	if (to == d->hq) {
+		if (state == DELIVERY_READY && d->line != line_for(q, d))
+			delivery_enter(q, no, state, due_us);
 		return;
+	}
 	bool released = state == DELIVERY_READY && is_suspended(d->hq) && to->hold == HOLD_NONE;
 	delivery_leave(q, no);
 	d->hq = to;

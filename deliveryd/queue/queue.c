@@ -260,6 +260,8 @@ static void enqueue(struct queue *q, const struct message *m)
 		if (keep_body)
 			d->body = body_ref(m->body);
 		place_delivery(q, no, DELIVERY_READY, 0);
+		if (spec->counted)
+			quota_settle(q->quotas, spec->target, spec->counted_bytes);
 		for (uint32_t r = 0; r < spec->n_recipients; r++)
 			event_reception(q, d, spec->recipients[r].address);
 	}
@@ -344,6 +346,7 @@ static void adopt(struct queue *q, struct policy *policy)
 	responses_forget_patterns(q);
 	q->generation++;
 	bindings_adopt(q);
+	quotas_adopt(q);
 	limits_adopt(q);
 }
 
@@ -434,6 +437,7 @@ struct queue *queue_new(const struct queue_config *c)
 	q->dead = dead_new();
 	q->throttles = throttles_new(q);
 	q->responses = responses_new();
+	q->quotas = quotas_new();
 	q->slab = delivery_slab_new();
 	q->due = due_new(q->slab);
 	q->dests = dest_cache_new();
@@ -600,6 +604,7 @@ void queue_free(struct queue **pq)
 	dead_free(q);
 	throttles_free(&q->throttles);
 	responses_free(q);
+	quotas_free(&q->quotas);
 	profile_table_free(&q->profiles);
 	intern_free(&q->names);
 	intern_free(&q->replies);

@@ -38,6 +38,9 @@ void queue_restore_setting(void *queue, const char *key, const char *value);
 void queue_start(struct queue *);
 /* Whether a binding or group of that name was drained to another: mail for it is taken. Any thread. */
 bool queue_has_alias(void *queue, const char *name);
+/* Whether a delivery may be taken for a target, and what becomes of the count when it is not stored. Any thread. */
+enum quota_verdict queue_quota_take(void *queue, const char *target, uint64_t bytes);
+void queue_quota_give_back(void *queue, const char *target, uint64_t bytes);
 /* spool_add.queue_mail.take; spool_add.ctx is the queue */
 void queue_enqueue_mail(struct mail *);
 /*

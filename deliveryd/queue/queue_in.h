@@ -11,6 +11,7 @@
  *   proxy.c       egress proxies that do not work, and who waits for them
  *   attempt.c     sessions for a queue: route, address, limits, back-off; dead.c  what nobody answers at
  *   conn.c        one session as the queue sees it: jobs out, leases
+ *   quota.c       what is taken over for a binding; quotas_adopt.c  as the configuration has it
  *   throttle.c    throttles, by their place; gates.c  a session at them; scopes.c  which ones hold for a queue
  *   result.c      outcomes to events, results, retries
  *   bounce.c      DSNs
@@ -43,6 +44,7 @@
 #include "queue/lease.h"
 #include "queue/packed.h"
 #include "queue/profile.h"
+#include "queue/quota.h"
 #include "queue/queue.h"
 #include "queue/schedule.h"
 #include "queue/throttle.h"
@@ -94,6 +96,8 @@ struct binding {
 	const struct conf *snapshot; /* the one in force, or one it replaced and that is not dropped yet */
 	struct limit total;          /* binding_total() */
 	uint32_t total_generation;
+	struct quota *quota, *group_quota; /* NULL = not in the configuration; ungrouped */
+	uint64_t queued, queued_bytes;     /* what it has, in whatever state */
 	struct counts counts;
 	struct totals totals;
 	struct binding_metrics *metrics; /* owns; NULL = not one of the configuration's */
@@ -276,6 +280,7 @@ struct queue {
 	struct health *health;
 	struct dead_table *dead;
 	struct throttles *throttles;
+	struct quotas *quotas;
 	struct delivery_slab *slab;
 	struct due_heap *due;
 	struct dest_cache *dests;
@@ -656,6 +661,10 @@ void totals_recent(struct queue *, struct totals *); /* of the last minute */
 /* Gives those of the configuration their metrics, which costs 10 us each; NULL: all at once. False = not done yet. */
 bool binding_metrics_some(struct queue *, struct slice *);
 void binding_metrics_set(const struct binding *); /* its counts have changed */
+
+/* quotas_adopt.c: quotas as the snapshots in q->policy and q->kept have them */
+void quotas_adopt(struct queue *);
+void binding_queued(struct binding *, int messages, uint64_t size); /* one more (+1) or less (-1) is queued */
 
 /* last_reply.c */
 void last_reply_set(struct queue *, struct delivery *, const char *text, uint64_t wall_us);

@@ -207,6 +207,15 @@ bool rate_window_allows(struct rate_window *w, uint64_t now_us, uint64_t *until)
 	return false;
 }
 
+bool rate_window_count(struct rate_window *w, uint64_t now_us)
+{
+	bring_up_to(w, now_us);
+	if (w->done + w->under_way >= w->rate.count)
+		return false;
+	add_done(w, now_us, 1);
+	return true;
+}
+
 uint64_t rate_window_empty_us(struct rate_window *w, uint64_t now_us)
 {
 	bring_up_to(w, now_us);

@@ -60,6 +60,9 @@ void rate_ticket_begin(struct rate_ticket *, uint64_t now_us);
 void rate_ticket_give_back(struct rate_ticket *); /* it did not happen; fine for one that is none */
 void rate_ticket_done(struct rate_ticket *, uint64_t now_us); /* it did, in the time since it began */
 
+/* For events that take no time and are not made to flow evenly: one more if it is allowed. */
+bool rate_window_count(struct rate_window *, uint64_t now_us);
+
 /* When everything in it will be over, if nothing more comes: now or before when it is empty. */
 uint64_t rate_window_empty_us(struct rate_window *, uint64_t now_us);
 /* Of an earlier life: n were done by then (mono, not in the future; in their order). */

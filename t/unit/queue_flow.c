@@ -432,6 +432,39 @@ static void test_priority(void **state)
 	rig_free(&rig);
 }
 
+/* Without a word of the rule or stamp the option's; high goes first, and the others are not starved. */
+static void test_priority_option(void **state)
+{
+	(void)state;
+	struct rig *rig = ready_rig("{'global': {'max_outbound_connections': 1, 'priority': 'low'}, "
+	                            "'domains': {'example.com': {'priority': 'normal'}}, "
+	                            "'bindings': {'default': {'priority': 'high'}}}");
+	uint64_t low[2], normal[8], id = 0;
+	for (int i = 0; i < 2; i++)
+		low[i] = rig_send_flags(rig, "default", "a@acme.example", "news@example.com", 0, PRIORITY_LOW);
+	for (int i = 0; i < 8; i++)
+		normal[i] = rig_send_flags(rig, "default", "a@acme.example", "news@example.com", 0, PRIORITY_NORMAL);
+	for (int i = 0; i < 1000; i++) {
+		uint64_t sent = rig_send(rig, "default", "a@acme.example", "reset@example.com");
+		id = id ? id : sent;
+	}
+	rig_run(rig, SECOND_US / 5);
+	assert_true(rig_delivery(rig, id, 0)->done);
+	assert_false(rig_delivery(rig, low[1], 0)->done);
+	rig_run(rig, SECOND_US / 2);
+	for (int i = 0; i < 8; i++)
+		assert_true(rig_delivery(rig, normal[i], 0)->done);
+	for (int i = 0; i < 2; i++)
+		assert_true(rig_delivery(rig, low[i], 0)->done);
+	assert_true(rig_open(rig) > 800);
+	/* a change moves what waits: now the newest goes first */
+	id = rig_send_flags(rig, "default", "a@acme.example", "reset@example.com", 0, PRIORITY_HIGH);
+	rig_reload(rig, "{'global': {'max_outbound_connections': 1, 'priority': 'low'}}");
+	rig_run(rig, SECOND_US / 5);
+	assert_true(rig_delivery(rig, id, 0)->done);
+	rig_free(&rig);
+}
+
 static void test_stop_loses_nothing(void **state)
 {
 	(void)state;
@@ -728,6 +761,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gateway_is_never_permanent),
         cmocka_unit_test(test_queues_by_next_hop_and_profile),
         cmocka_unit_test(test_priority),
+        cmocka_unit_test(test_priority_option),
         cmocka_unit_test(test_stop_loses_nothing),
         cmocka_unit_test(test_jobs_not_begun),
         cmocka_unit_test(test_memory_bound),
