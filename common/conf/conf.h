@@ -37,6 +37,8 @@ const struct process_options *conf_process(const struct conf *);
 const struct global_options *conf_global(const struct conf *); /* what stands in "global" only */
 /* hostname and every ehlo_hostname, whatever it is set for (some may stand twice): an MX host of such a name is we. */
 size_t conf_own_names(const struct conf *, const char *const **names);
+/* Each domain (no patterns) that gateway or routes are set for somewhere; some may come twice. */
+void conf_each_routed_domain(const struct conf *, void (*fn)(void *ctx, const char *domain), void *ctx);
 /* Whether `xclient` is anything but no anywhere. */
 bool conf_uses_xclient(const struct conf *);
 /* The policy files' "rules", in order, each with where it stands ("policy.json: rules[3]"). */

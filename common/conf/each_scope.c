@@ -33,3 +33,23 @@ bool conf_uses_xclient(const struct conf *c)
 	conf_each_scope(c, look_for_xclient, &found);
 	return found;
 }
+
+struct routed {
+	void (*fn)(void *ctx, const char *domain);
+	void *ctx;
+};
+
+static void look_for_route(void *ctx, const struct scope *s)
+{
+	struct routed *r = ctx;
+
+	if (s->kind == SCOPE_DOMAIN && s->name[0] != '/' && (scope_get(s, OPT_gateway) || scope_get(s, OPT_routes)))
+		r->fn(r->ctx, s->name);
+}
+
+void conf_each_routed_domain(const struct conf *c, void (*fn)(void *ctx, const char *domain), void *ctx)
+{
+	struct routed r = {fn, ctx};
+
+	conf_each_scope(c, look_for_route, &r);
+}

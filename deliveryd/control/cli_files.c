@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "control/cli.h"
+#include "control/cli_host.h"
 #include "policy/policy.h"
 #include "policy/stamp.h"
 
@@ -86,18 +87,29 @@ static void check_keys(const struct policy *policy, struct errors *errors)
 
 int cmd_check(struct cli *cli)
 {
-	const char *path = cli->argc ? cli->argv[0] : cli->config_path;
+	const char *path = cli->config_path;
 	struct errors errors = {0};
 	struct policy *policy;
-	int code;
+	bool host = false;
+	int code, files = 0;
 
-	if (cli->argc > 1)
-		return cli_usage("check takes one file");
+	for (int i = 0; i < cli->argc; i++) {
+		if (strcmp(cli->argv[i], "--host") == 0)
+			host = true;
+		else if (cli->argv[i][0] == '-' || files++ > 0)
+			return cli_usage("check takes --host and one file");
+		else
+			path = cli->argv[i];
+	}
 	policy = policy_load(path, &errors);
 	if (policy)
 		check_keys(policy, &errors);
 	if (errors.n_errors)
 		policy_unref(&policy);
+	if (policy && host) {
+		host_check(policy_conf(policy), &errors);
+		host_check_names(policy_conf(policy), &errors);
+	}
 	code = policy ? CLI_DONE : CLI_REFUSED;
 	if (cli->json)
 		check_json(&errors);

@@ -16,7 +16,7 @@ static const struct command {
 	const char *name, *arguments, *text;
 	int (*run)(struct cli *);
 } commands[] = {
-        {"check", "[FILE]", "check the configuration; says every error with file, path and remedy",
+        {"check", "[--host] [FILE]", "check the configuration; says every error with file, path and remedy",
                 cmd_check},
         {"config", "eval OPTION [--binding B] [--domain D]", "an option's value and where it comes from",
                 cmd_config},

@@ -48,7 +48,7 @@ static bool ask_kernel(const struct request *r)
 	return answer.error.error == 0;
 }
 
-bool netns_local_route(const char *network, bool add)
+static bool change_route(const char *network, unsigned char table, unsigned char type, bool add)
 {
 	struct request r = {
 	        .head = {.nlmsg_len = NLMSG_LENGTH(sizeof(r.route)),
@@ -61,13 +61,24 @@ bool netns_local_route(const char *network, bool add)
 		return false;
 	r.route = (struct rtmsg){.rtm_family = net.base.family,
 	        .rtm_dst_len = net.bits,
-	        .rtm_table = RT_TABLE_LOCAL,
+	        .rtm_table = table,
 	        .rtm_protocol = RTPROT_STATIC,
-	        .rtm_scope = RT_SCOPE_HOST,
-	        .rtm_type = RTN_LOCAL};
+	        .rtm_scope = type == RTN_LOCAL ? RT_SCOPE_HOST : RT_SCOPE_UNIVERSE,
+	        .rtm_type = type};
 	attribute(&r, RTA_DST, net.base.ip, net.base.family == AF_INET6 ? 16 : 4);
-	attribute(&r, RTA_OIF, &lo, sizeof(lo));
+	if (type == RTN_LOCAL)
+		attribute(&r, RTA_OIF, &lo, sizeof(lo));
 	return ask_kernel(&r);
+}
+
+bool netns_local_route(const char *network, bool add)
+{
+	return change_route(network, RT_TABLE_LOCAL, RTN_LOCAL, add);
+}
+
+bool netns_prohibit(const char *network)
+{
+	return change_route(network, RT_TABLE_MAIN, RTN_PROHIBIT, true);
 }
 
 static bool write_file(const char *path, const char *text)

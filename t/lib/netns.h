@@ -12,6 +12,8 @@
 bool netns_enter(void);
 /* The routing table of local addresses covers the network (AnyIP), or no longer does. */
 bool netns_local_route(const char *network, bool add);
+/* "ip route add prohibit NETWORK" */
+bool netns_prohibit(const char *network);
 bool netns_port_range(unsigned low, unsigned high);
 
 #endif

