@@ -86,6 +86,13 @@ struct policy_trace; /* policy_trace.h */
 void policy_eval(const struct policy *, const struct facts *, struct rnd *choose, struct decision *,
         struct policy_trace *);
 void decision_free(struct decision *);
+/*
+ * For a message that has a target already (`present`), with what is still known of it: false when a rule on the way would
+ * have to know more, so that nobody can say what the policy means for it. Rules are asked one by one: not for each new
+ * message.
+ */
+bool policy_eval_again(const struct policy *, const struct facts *, const char *present, struct rnd *choose,
+        struct decision *);
 
 /* The final choice for one recipient. */
 struct recipient_choice {

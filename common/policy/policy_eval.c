@@ -179,15 +179,30 @@ static bool believed(const struct eval *ev, const struct claimant *c)
 	return c->authenticated && ev->facts->auth_user != NULL && ev->facts->auth_user[0] != '\0';
 }
 
-/* The name of the binding that claims the envelope sender's domain and is believed; NULL = none. */
-static const char *ask_domains(struct eval *ev)
+static const struct claimant *find_claimant(const struct eval *ev)
 {
 	const struct policy *p = ev->policy;
 	uint32_t at;
-	const struct claimant *c = NULL;
 	if (ev->mailfrom_domain[0] != '\0' && lit_table_get_hashed(p->domains, ev->domain_hash,
 	                                              ev->mailfrom_domain, strlen(ev->mailfrom_domain), &at))
-		c = policy_claimant(p, at);
+		return policy_claimant(p, at);
+	return NULL;
+}
+
+const char *eval_claimant(struct eval *ev, enum claim *claim)
+{
+	const struct claimant *c = find_claimant(ev);
+	bool ip_unknown = c != NULL && c->nets != NULL && ev->sender_ip.family == AF_UNSPEC;
+	bool user_unknown = c != NULL && c->authenticated && ev->facts->auth_user == NULL;
+	bool ok = c != NULL && believed(ev, c);
+	*claim = ok ? CLAIM_YES : ip_unknown || user_unknown ? CLAIM_UNKNOWN : CLAIM_NO;
+	return ok ? c->name : NULL;
+}
+
+/* The name of the binding that claims the envelope sender's domain and is believed; NULL = none. */
+static const char *ask_domains(struct eval *ev)
+{
+	const struct claimant *c = find_claimant(ev);
 	bool ok = c != NULL && believed(ev, c);
 	if (ev->trace != NULL) {
 		ev->trace->domain = pool_strdup(ev->trace->pool, ev->mailfrom_domain);

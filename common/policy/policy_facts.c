@@ -308,12 +308,18 @@ static bool test_positive(struct eval *ev, const struct rule_test *t, bool *know
 	}
 }
 
+bool eval_test_known(struct eval *ev, const struct rule_test *t, bool *known)
+{
+	bool result = test_positive(ev, t, known);
+	if (t->op == OP_NE || t->op == OP_NO_MATCH)
+		result = *known && !result;
+	return result;
+}
+
 static bool eval_test(struct eval *ev, const struct rule_test *t)
 {
 	bool known;
-	bool result = test_positive(ev, t, &known);
-	if (t->op == OP_NE || t->op == OP_NO_MATCH)
-		result = known && !result;
+	bool result = eval_test_known(ev, t, &known);
 	if (ev->trace_rule != NULL)
 		trace_add_test(ev, t, known, result);
 	return result;

@@ -158,6 +158,10 @@ void eval_init(struct eval *, const struct policy *, const struct facts *, struc
 void eval_set_recipient(struct eval *, const char *rcpt);
 void eval_done(struct eval *);
 bool eval_expr(struct eval *, const struct rule_expr *);
+bool eval_test_known(struct eval *, const struct rule_test *, bool *known); /* false if unknown */
+/* match_domain: the binding, NULL = none; whether its match_domain_from can be judged */
+enum claim { CLAIM_NO, CLAIM_YES, CLAIM_UNKNOWN };
+const char *eval_claimant(struct eval *, enum claim *);
 /* True if all of them are. */
 bool eval_all(struct eval *, struct rule_expr *const *, size_t n);
 /* The text of a field in the form == compares; of a header its first instance. False if unknown, or no instance. */

@@ -69,6 +69,7 @@ int cmd_bindings(struct cli *);
 int cmd_messages(struct cli *);
 int cmd_message(struct cli *);
 int cmd_connections(struct cli *);
+int cmd_reroute(struct cli *);
 int cmd_rules(struct cli *);
 int cmd_trace(struct cli *);
 int cmd_reload(struct cli *);

@@ -107,8 +107,13 @@ static void print_rows(const json_t *rows)
 static void print_change(const char *did, const json_t *answer)
 {
 	json_int_t matched = number(answer, "matched"), sending = number(answer, "sending");
+	json_int_t unknown = number(answer, "unknown");
 	const json_t *rows = json_object_get(answer, "items");
 
+	if (unknown)
+		printf("%" JSON_INTEGER_FORMAT
+		       " stay: what the rules would have to know of them is not known any more\n",
+		        unknown);
 	if (json_is_true(json_object_get(answer, "dry_run"))) {
 		if (matched)
 			print_rows(rows);
@@ -194,9 +199,16 @@ int cmd_fail(struct cli *cli)
 
 int cmd_rebind(struct cli *cli)
 {
-	static const struct flag more[] = {{"--to", "to", true}};
+	static const struct flag more[] = {{"--to", "to", true}, {"--policy", "policy", false}};
 
 	return change(cli, "/v1/rebind", "moved", more, array_len(more));
+}
+
+int cmd_reroute(struct cli *cli)
+{
+	static const struct flag more[] = {{"--to", "to", true}};
+
+	return change(cli, "/v1/reroute", "rerouted", more, array_len(more));
 }
 
 int cmd_delete(struct cli *cli)

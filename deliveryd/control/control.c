@@ -390,6 +390,7 @@ POST_CHANGE(post_release, QUEUE_RELEASE)
 POST_CHANGE(post_fail, QUEUE_FAIL)
 POST_CHANGE(post_delete, QUEUE_DELETE)
 POST_CHANGE(post_rebind, QUEUE_REBIND)
+POST_CHANGE(post_reroute, QUEUE_REROUTE)
 POST_CHANGE(post_drain, QUEUE_DRAIN)
 POST_CHANGE(post_suspend, QUEUE_SUSPEND)
 POST_CHANGE(post_resume, QUEUE_RESUME)
@@ -423,6 +424,7 @@ static const struct path {
         {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/fail", false, post_fail},
         {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/delete", false, post_delete},
         {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/rebind", false, post_rebind},
+        {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/reroute", false, post_reroute},
         {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/drain", false, post_drain},
         {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/suspend", false, post_suspend},
         {EVHTTP_REQ_POST, CONTROL_FULL, "/v1/resume", false, post_resume},

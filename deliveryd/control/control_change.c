@@ -33,7 +33,7 @@ struct parsing {
 #define OF(kind) (1u << (kind))
 #define OF_MAIL                                                                                              \
 	(OF(QUEUE_FLUSH) | OF(QUEUE_DELAY) | OF(QUEUE_HOLD) | OF(QUEUE_RELEASE) | OF(QUEUE_FAIL) |           \
-	        OF(QUEUE_DELETE) | OF(QUEUE_REBIND))
+	        OF(QUEUE_DELETE) | OF(QUEUE_REBIND) | OF(QUEUE_REROUTE))
 #define OF_BINDINGS (OF(QUEUE_SUSPEND) | OF(QUEUE_RESUME) | OF(QUEUE_DRAIN))
 
 static bool add_word(struct parsing *p, struct words *w, const char *text)
@@ -61,7 +61,14 @@ static bool take_binding(struct parsing *p, const char *value)
 static bool take_to(struct parsing *p, const char *value)
 {
 	const char *name = strncmp(value, "group:", 6) == 0 ? value + 6 : value;
+	char domain[DOMAIN_MAX + 64];
 
+	if (p->c->change.kind == QUEUE_REROUTE) {
+		if (!domain_normalize(value, strlen(value), domain, p->err))
+			return false;
+		p->c->change.to = pool_strdup(p->c->pool, domain);
+		return true;
+	}
 	p->c->change.to = pool_strdup(p->c->pool, value);
 	return name_check("binding", name, p->err);
 }
@@ -184,6 +191,11 @@ static bool take_no_dsn(struct parsing *p, const char *value)
 	return take_bool(p, value, &p->c->change.no_dsn);
 }
 
+static bool take_policy(struct parsing *p, const char *value)
+{
+	return take_bool(p, value, &p->c->change.policy);
+}
+
 static bool take_code(struct parsing *p, const char *value)
 {
 	if (strlen(value) != 3 || value[0] != '5' || strspn(value, "0123456789") != 3 || value[1] > '5')
@@ -236,7 +248,8 @@ static const struct parameter {
         {"enhanced", OF(QUEUE_FAIL), false, take_enhanced},
         {"text", OF(QUEUE_FAIL), false, take_text},
         {"no_dsn", OF(QUEUE_FAIL), false, take_no_dsn},
-        {"to", OF(QUEUE_REBIND) | OF(QUEUE_DRAIN), false, take_to},
+        {"to", OF(QUEUE_REBIND) | OF(QUEUE_REROUTE) | OF(QUEUE_DRAIN), false, take_to},
+        {"policy", OF(QUEUE_REBIND), false, take_policy},
         {"dry_run", OF_MAIL | OF_BINDINGS, false, take_dry_run},
 };
 
@@ -269,7 +282,11 @@ static bool check_whole(const struct queue_change *c, struct error *err)
 {
 	const struct selection *s = &c->select;
 
-	if ((c->kind == QUEUE_REBIND || c->kind == QUEUE_DRAIN) && !c->to)
+	if (c->kind == QUEUE_REROUTE && !c->to)
+		return error_set(err, "reroute needs to: the domain whose way the mail is to go");
+	if (c->policy && c->to)
+		return error_set(err, "rebind takes to or policy, not both");
+	if (((c->kind == QUEUE_REBIND && !c->policy) || c->kind == QUEUE_DRAIN) && !c->to)
 		return error_set(err, "%s needs to: the binding, or group:NAME", queue_change_name(c->kind));
 	if (c->kind == QUEUE_DRAIN)
 		return (s->binding.n == 1 && s->domain.n == 0) || error_set(err, "drain takes one binding");

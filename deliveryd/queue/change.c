@@ -28,14 +28,15 @@ struct change {
 	unsigned items;
 	struct link reads; /* of headers */
 	unsigned n_reads;
-	uint64_t unreadable;
+	uint64_t unreadable, unknown;
+	const char *to;    /* the request's, or where the policy sends the delivery at hand */
 	uint64_t wait_seq; /* answered when so many notes are back */
 };
 
 const char *queue_change_name(enum queue_change_kind kind)
 {
 	static const char *const names[] = {"flush", "delay", "hold", "release", "fail", "delete", "rebind",
-	        "suspend", "resume", "drain"};
+	        "reroute", "suspend", "resume", "drain"};
 	return names[kind];
 }
 
@@ -123,7 +124,10 @@ static void change_one(struct change *c, uint32_t no)
 		result_delete(q, no, &c->c->select);
 		break;
 	case QUEUE_REBIND:
-		place_move(q, no, c->c->to);
+		place_move(q, no, c->to);
+		break;
+	case QUEUE_REROUTE:
+		place_reroute(q, no, c->to);
 		break;
 	case QUEUE_SUSPEND:
 	case QUEUE_RESUME:
@@ -138,7 +142,10 @@ static void change_later(struct change *c, uint32_t no)
 {
 	struct delivery *d = delivery_at(c->q->slab, no);
 	if (c->c->kind == QUEUE_REBIND) {
-		move_later(c->q, no, c->c->to);
+		move_later(c->q, no, c->to);
+		c->changed++;
+	} else if (c->c->kind == QUEUE_REROUTE) {
+		reroute_later(c->q, no, c->to);
 		c->changed++;
 	} else if (c->c->kind == QUEUE_HOLD || c->c->kind == QUEUE_RELEASE) {
 		d->hold = c->c->kind == QUEUE_HOLD;
@@ -162,12 +169,34 @@ static void take_one(struct change *c, uint32_t no)
 	}
 }
 
+static bool is_there(const struct change *c, uint32_t no)
+{
+	if (c->c->kind == QUEUE_REBIND)
+		return c->to && move_is_there(c->q, no, c->to);
+	return c->c->kind == QUEUE_REROUTE && reroute_is_there(c->q, no, c->to);
+}
+
 static bool wanted(const struct change *c, uint32_t no)
 {
 	const struct delivery *d = delivery_at(c->q->slab, no);
 	return d->state != DELIVERY_FREE && d->id < c->before_id && applies(c->c->kind, d) &&
-	       (c->c->kind != QUEUE_REBIND || !move_is_there(c->q, no, c->c->to)) &&
-	       select_delivery(c->q, &c->c->select, d);
+	       !is_there(c, no) && select_delivery(c->q, &c->c->select, d);
+}
+
+static void take_read(struct change *c, uint32_t no, const char *header, size_t len)
+{
+	bool known;
+	if (!c->c->policy) {
+		take_one(c, no);
+		return;
+	}
+	char *to = rebind_by_policy(c->q, no, header, len, &known);
+	c->unknown += !known;
+	c->to = to;
+	if (to && !is_there(c, no))
+		take_one(c, no);
+	c->to = NULL;
+	mem_free(&to);
 }
 
 static void header_come(void *ctx, uint32_t no, const char *header, size_t len)
@@ -176,14 +205,14 @@ static void header_come(void *ctx, uint32_t no, const char *header, size_t len)
 	c->n_reads--;
 	if (!header)
 		c->unreadable++;
-	else if (no && wanted(c, no) && select_header(&c->c->select, header, len))
-		take_one(c, no);
+	else if (no && wanted(c, no) && (!c->c->select.header.n || select_header(&c->c->select, header, len)))
+		take_read(c, no, header, len);
 	queue_kick(c->q);
 }
 
 static void take_or_read(struct change *c, uint32_t no)
 {
-	if (c->c->select.header.n == 0) {
+	if (c->c->select.header.n == 0 && !c->c->policy) {
 		take_one(c, no);
 		return;
 	}
@@ -256,6 +285,8 @@ static void admin_event(struct queue *q, const struct queue_change *c, uint64_t 
 	select_print(&c->select, &what);
 	if (c->to)
 		str_printf(&what, " to %s", c->to);
+	if (c->policy)
+		str_add(&what, " by policy");
 	struct event e = {.type = EVENT_ADMIN,
 	        .reason = queue_change_name(c->kind),
 	        .who = c->who,
@@ -276,12 +307,16 @@ static void finish(struct change *c)
 	jw_uint(out, "matched", c->matched);
 	jw_uint(out, "changed", c->changed);
 	jw_uint(out, "sending", c->sending);
-	if (c->c->select.header.n)
+	if (c->c->select.header.n || c->c->policy)
 		jw_uint(out, "unreadable", c->unreadable);
+	if (c->c->policy)
+		jw_uint(out, "unknown", c->unknown);
 	jw_end_object(out);
 	if (!c->c->dry_run && c->changed > 0) {
 		if (c->c->kind == QUEUE_REBIND)
 			event_rebind(c->q, c->c->to, &c->c->select, c->changed, c->c->who);
+		if (c->c->kind == QUEUE_REROUTE)
+			event_reroute(c->q, c->c->to, &c->c->select, c->changed, c->c->who);
 		admin_event(c->q, c->c, c->changed);
 	}
 	await_commit(c);
@@ -348,9 +383,9 @@ static bool suspend_or_resume(struct queue *q, struct queue_change *c)
 		done = suspend_end(q, target, domain, c->who);
 	if (!done) {
 		refuse(c, CHANGE_REFUSED,
-		        mem_printf(
-		                "%s is not suspended by command or by a response rule (what suspend_delivery in "
-		                "the configuration suspends is resumed there)",
+		        mem_printf("%s is not suspended by command or by a response rule (what "
+		                   "suspend_delivery in "
+		                   "the configuration suspends is resumed there)",
 		                target));
 		return false;
 	}
@@ -438,7 +473,8 @@ static void begin(struct mail *mail)
 		loop_post(request->reply_loop, &request->reply);
 		return;
 	}
-	if (request->to && !policy_target_known(q->conf, request->to)) {
+	bool to_binding = request->to && request->kind != QUEUE_REROUTE;
+	if (to_binding && !policy_target_known(q->conf, request->to)) {
 		refuse(request, CHANGE_UNKNOWN, mem_printf("there is no binding %s", request->to));
 		loop_post(request->reply_loop, &request->reply);
 		return;
@@ -450,6 +486,7 @@ static void begin(struct mail *mail)
 	struct change *c = mem_zalloc(sizeof(*c));
 	c->q = q;
 	c->c = request;
+	c->to = request->to;
 	c->began_us = queue_now(q);
 	link_init(&c->link);
 	link_init(&c->reads);

@@ -4,6 +4,9 @@
  * Purpose    A change selects deliveries and works on them in slices, so that none holds the queue up: it goes by number
  *            over what was there when it began; what comes later is not touched. Deliveries that are just being sent are
  *            left alone and counted, but for `hold` and `rebind`, which hold or move them when they come back.
+ *            `rebind` by policy moves what the rules in force send elsewhere by what is known here (rebind_policy.c);
+ *            "unknown" counts what stays because they would have to know more. `reroute` has mail delivered as that of
+ *            another domain is; what comes later is not touched.
  * Answer     JSON, posted when what was changed is durable:
  *            {"matched": N, "changed": N, "sending": N}, and "items" (the first 25 as `messages` has them) with dry_run.
  *            Counted are deliveries: a message has one for each recipient domain.
@@ -27,6 +30,7 @@ enum queue_change_kind {
 	QUEUE_FAIL,
 	QUEUE_DELETE,
 	QUEUE_REBIND,
+	QUEUE_REROUTE,
 	QUEUE_SUSPEND,
 	QUEUE_RESUME,
 	QUEUE_DRAIN,
@@ -57,7 +61,8 @@ struct queue_change {
 	uint64_t for_us;         /* DELAY; SUSPEND: 0 = until resumed */
 	int code;                /* FAIL: 5yz */
 	const char *enhanced, *text;
-	const char *to; /* REBIND, DRAIN: a binding or "group:NAME" of the configuration in force */
+	const char *to; /* REBIND, DRAIN: a binding or "group:NAME" of the configuration in force; REROUTE: a domain */
+	bool policy;    /* REBIND: where the rules in force say, instead of `to` */
 	bool no_dsn;
 	bool dry_run;
 	const char *who;

@@ -568,6 +568,7 @@ void select_print(const struct selection *, struct str *);
 
 /* select_header.c: a message's header is read back; header NULL = it cannot be, no 0 = the delivery has gone */
 bool select_header(const struct selection *, const char *header, size_t len);
+size_t header_field_length(const char *text, size_t len); /* a field with its continuation lines */
 typedef void header_read(void *ctx, uint32_t no, const char *header, size_t len);
 void header_read_start(
         struct queue *, struct link *all, uint32_t no, header_read *, void *ctx); /* may be done at once */
@@ -624,13 +625,21 @@ void suspensions_start(struct queue *);
 void suspensions_expire(void *queue);
 void suspensions_free(struct queue *);
 
-/* move.c: to another binding or group by command */
+/* rebind_policy.c: where the rules in force would send it now; NULL = it stays, and !known says that nobody can tell.
+ * To be freed. */
+char *rebind_by_policy(struct queue *, uint32_t no, const char *header, size_t len, bool *known);
+
+/* move.c: to another binding, group or (routing) domain by command */
+void place_reroute(struct queue *, uint32_t no, const char *domain);
+void reroute_later(struct queue *, uint32_t no, const char *domain);
+bool reroute_is_there(const struct queue *, uint32_t no, const char *domain);
 void place_move(struct queue *, uint32_t no, const char *target);      /* waiting, or just back */
 void move_later(struct queue *, uint32_t no, const char *target);      /* when it comes back; durable at once */
 bool move_is_there(const struct queue *, uint32_t no, const char *target);
 bool move_pending(struct queue *, uint32_t no); /* has come back: is given its new target. True if there was one */
 void move_forget(struct queue *, uint32_t no);
 void moves_free(struct queue *);
+void event_reroute(struct queue *, const char *to, const struct selection *, uint64_t count, const char *who);
 void event_rebind(struct queue *, const char *to, const struct selection *, uint64_t count, const char *who);
 
 void move_record(struct queue *, const struct delivery *, const char *target);

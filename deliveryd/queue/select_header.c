@@ -19,7 +19,7 @@ static void trim(const char **text, size_t *len)
 }
 
 /* A field and its continuation lines; its length with them. */
-static size_t field_length(const char *text, size_t len)
+size_t header_field_length(const char *text, size_t len)
 {
 	const char *end = text;
 	do {
@@ -81,7 +81,7 @@ static bool any_word(const char *field, size_t len, const struct words *w)
 bool select_header(const struct selection *s, const char *header, size_t len)
 {
 	while (len > 0) {
-		size_t n = field_length(header, len);
+		size_t n = header_field_length(header, len);
 		if (n == 2 && memcmp(header, "\r\n", 2) == 0)
 			break; /* the empty line */
 		if (any_word(header, n, &s->header))
