@@ -23,7 +23,7 @@ enum message_flags {
 	MESSAGE_8BIT = 1 << 1,          /* bytes over 127 in header or body */
 	MESSAGE_SMTPUTF8 = 1 << 2,      /* MAIL said SMTPUTF8 */
 	MESSAGE_BODY_8BITMIME = 1 << 3, /* MAIL said BODY=8BITMIME */
-	MESSAGE_REQUIRETLS = 1 << 4,
+	MESSAGE_REQUIRETLS = 1 << 4,    /* MAIL said REQUIRETLS (RFC 8689) */
 	MESSAGE_DSN = 1 << 5,         /* a report of our own: goes to notify.via */
 	MESSAGE_UTF8_HEADER = 1 << 6, /* MAIL said SMTPUTF8, and the header has bytes over 127 */
 	/* what RFC 3461 brought, so that only mail with something unusual has its envelope read back */
@@ -31,6 +31,7 @@ enum message_flags {
 	MESSAGE_DSN_KEPT = 1 << 9,           /* something else: it is in the spool */
 	MESSAGE_CLIENT_NAME_LATER = 1 << 11, /* the client's name could not be looked up for now */
 	MESSAGE_NOTIFY_SUCCESS = 1 << 10,    /* some NOTIFY has SUCCESS */
+	MESSAGE_TLS_OPTIONAL = 1 << 12, /* its header says "TLS-Required: No", and MAIL did not say REQUIRETLS */
 };
 
 /* RFC 3461 4.1, 4.3; the spool keeps these numbers */

@@ -55,10 +55,10 @@ struct handoff_shared {
 	struct loop *queue_loop;
 	void (*enqueue)(struct mail *queue_mail); /* spool_add.queue_mail.take: the queue's */
 	_Atomic uint64_t sessions;                /* all loops together */
-	_Atomic uint64_t closing;  /* those of them that were told to go, and have not gone yet */
-	_Atomic bool queue_full;   /* set by the queue: 452 4.3.1 at MAIL */
-	_Atomic bool stopping;     /* 421 */
-	void *queue;               /* opaque, reaches enqueue() by spool_add.ctx */
+	_Atomic uint64_t closing; /* those of them that were told to go, and have not gone yet */
+	_Atomic bool queue_full;  /* set by the queue: 452 4.3.1 at MAIL */
+	_Atomic bool stopping;    /* 421 */
+	void *queue;              /* opaque, reaches enqueue() by spool_add.ctx */
 	/* whether a stamp's binding that no policy knows was drained to another; NULL = none is */
 	bool (*drained)(void *queue, const char *target);
 	/* whether a delivery may be taken for a target, and that it was not stored after all; NULL = always */

@@ -65,6 +65,12 @@ static enum reply check_mail(
 	return check_room(shared, mail->size);
 }
 
+/* RFC 8689: what comes from this machine cannot be read on the way, TLS or not. */
+static bool is_protected(const struct handoff_session *s)
+{
+	return s->peer.family == AF_UNSPEC || addr_is_loopback(&s->peer);
+}
+
 /* --- commands ----------------------------------------------------------------------------------------------- */
 
 static void hello(
@@ -91,8 +97,9 @@ static void hello(
 		str_printf(&s->out,
 		        "250-%s\r\n250-PIPELINING\r\n250-SIZE "
 		        "%llu\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n"
-		        "250 XFORWARD " XFORWARD_ATTRIBUTES "\r\n",
-		        o->hostname, (unsigned long long)o->handoff_max_message_size);
+		        "%s250 XFORWARD " XFORWARD_ATTRIBUTES "\r\n",
+		        o->hostname, (unsigned long long)o->handoff_max_message_size,
+		        is_protected(s) ? "250-REQUIRETLS\r\n" : "");
 	policy_view_unref(&view);
 }
 
@@ -144,6 +151,8 @@ static void command_MAIL(struct handoff_session *s, const struct lmtp_command *c
 		return;
 	}
 	reply = lmtp_mail_parse(command, s->protocol != PROTOCOL_SMTP, &mail);
+	if (reply == REPLY_NONE && mail.requiretls && !is_protected(s))
+		reply = REPLY_UNKNOWN_PARAMETER; /* not announced */
 	if (reply != REPLY_NONE) {
 		say(s, reply);
 		return;

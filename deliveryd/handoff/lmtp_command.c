@@ -205,7 +205,14 @@ static bool parse_ret(struct token value, uint8_t *ret)
 
 static enum reply mail_parameter(const struct parameter *parameter, unsigned *seen, struct lmtp_mail *mail)
 {
-	enum { SEEN_SIZE = 1, SEEN_BODY = 2, SEEN_SMTPUTF8 = 4, SEEN_RET = 8, SEEN_ENVID = 16 };
+	enum {
+		SEEN_SIZE = 1,
+		SEEN_BODY = 2,
+		SEEN_SMTPUTF8 = 4,
+		SEEN_RET = 8,
+		SEEN_ENVID = 16,
+		SEEN_TLS = 32
+	};
 	unsigned bit;
 
 	if (token_is(parameter->keyword, "SIZE")) {
@@ -222,6 +229,11 @@ static enum reply mail_parameter(const struct parameter *parameter, unsigned *se
 		if (parameter->has_value)
 			return REPLY_BAD_PARAMETER;
 		mail->smtputf8 = true;
+	} else if (token_is(parameter->keyword, "REQUIRETLS")) {
+		bit = SEEN_TLS;
+		if (parameter->has_value)
+			return REPLY_BAD_PARAMETER;
+		mail->requiretls = true;
 	} else if (token_is(parameter->keyword, "RET")) {
 		bit = SEEN_RET;
 		if (!parse_ret(parameter->value, &mail->ret))

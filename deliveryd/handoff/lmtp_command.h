@@ -3,7 +3,7 @@
  *
  * Purpose    From a line without its CRLF to verb and argument, and from an argument to its values. What is wrong is
  *            told as the reply that says so.
- * Follows    RFC 5321 4.1, 2033, 1870 (SIZE), 6152 (BODY), 6531 (SMTPUTF8), 3461 (DSN). Keywords in any case; blanks
+ * Follows    RFC 5321 4.1, 2033, 1870 (SIZE), 6152 (BODY), 6531 (SMTPUTF8), 3461 (DSN), 8689 (REQUIRETLS). Keywords in any case; blanks
  *            are spaces only, one or more (tabs are control characters: 501).
  * Threads    Pure functions. Results point into the line.
  */
@@ -41,7 +41,7 @@ enum reply lmtp_hello_parse(const struct lmtp_command *);
 struct lmtp_mail {
 	struct mail_path path;
 	uint64_t size; /* 0 = not given */
-	bool body_8bitmime, smtputf8;
+	bool body_8bitmime, smtputf8, requiretls;
 	uint8_t ret;       /* enum message_ret */
 	const char *envid; /* xtext; NULL = not given */
 	size_t envid_len;

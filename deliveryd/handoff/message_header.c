@@ -6,6 +6,7 @@
 
 #define RECEIVED_SEEN_MAX 2048 /* of a Received value; our own token stands well before */
 #define FIELDS_MAX 10000
+#define TLS_REQUIRED_MAX 256
 
 void message_header_init(struct message_header *h, const char *stamp_name, const char *own_token,
         void (*sink)(void *ctx, const char *, size_t), void *ctx)
@@ -17,6 +18,7 @@ void message_header_init(struct message_header *h, const char *stamp_name, const
 	h->ctx = ctx;
 	str_init_max(&h->stamp, HEADER_VALUE_MAX);
 	str_init_max(&h->message_id, HEADER_VALUE_MAX);
+	str_init_max(&h->tls_required, TLS_REQUIRED_MAX);
 	str_init(&h->line);
 	str_init(&h->received);
 	str_init_max(&h->fields, HEADER_CAPTURE_MAX);
@@ -27,6 +29,7 @@ void message_header_free(struct message_header *h)
 {
 	str_free(&h->stamp);
 	str_free(&h->message_id);
+	str_free(&h->tls_required);
 	str_free(&h->line);
 	str_free(&h->received);
 	str_free(&h->fields);
@@ -77,6 +80,8 @@ static enum header_class classify(const struct message_header *h, const char *na
 		return HEADER_RECEIVED;
 	if (ascii_ieq_mem(name, len, "Message-ID", strlen("Message-ID")))
 		return HEADER_MESSAGE_ID;
+	if (ascii_ieq_mem(name, len, "TLS-Required", strlen("TLS-Required")))
+		return HEADER_TLS_REQUIRED;
 	return HEADER_OTHER;
 }
 
@@ -119,6 +124,9 @@ static void begin_field(struct message_header *h, enum header_class class)
 		h->field_kept = !h->has_message_id;
 		h->has_message_id = true;
 		break;
+	case HEADER_TLS_REQUIRED:
+		h->field_kept = h->n_tls_required++ == 0;
+		break;
 	default:
 		break;
 	}
@@ -130,6 +138,8 @@ static void add_value(struct message_header *h, const char *p, size_t len)
 		str_add_mem(&h->stamp, p, len);
 	else if (h->class == HEADER_MESSAGE_ID && h->field_kept)
 		str_add_mem(&h->message_id, p, len);
+	else if (h->class == HEADER_TLS_REQUIRED && h->field_kept)
+		str_add_mem(&h->tls_required, p, len);
 	else if (h->class == HEADER_RECEIVED && h->received.len < RECEIVED_SEEN_MAX)
 		str_add_mem(&h->received, p, len < RECEIVED_SEEN_MAX ? len : RECEIVED_SEEN_MAX);
 }
@@ -350,4 +360,12 @@ void message_header_end(struct message_header *h)
 	finish_field(h);
 	str_trim(&h->stamp);
 	unfold(&h->message_id);
+	unfold(&h->tls_required);
+}
+
+bool message_header_tls_optional(const struct message_header *h)
+{
+	const struct str *value = &h->tls_required;
+
+	return h->n_tls_required == 1 && !value->failed && ascii_ieq_mem(value->data, value->len, "No", 2);
 }

@@ -28,14 +28,17 @@ enum header_class {
 	HEADER_OTHER,
 	HEADER_STAMP,
 	HEADER_RECEIVED,
-	HEADER_MESSAGE_ID
+	HEADER_MESSAGE_ID,
+	HEADER_TLS_REQUIRED
 };
 
 struct message_header {
 	/* results */
 	unsigned n_stamps, n_received, n_own_received;
 	struct str stamp; /* raw value of the first, folded; `failed` when longer than HEADER_VALUE_MAX */
-	struct str message_id; /* of the first, unfolded and trimmed by message_header_end() */
+	unsigned n_tls_required;
+	struct str tls_required; /* raw value of the first */
+	struct str message_id;   /* of the first, unfolded and trimmed by message_header_end() */
 	bool has_message_id;
 	bool has_8bit;      /* in what was passed on of it */
 	bool done;          /* the empty line has come */
@@ -44,7 +47,7 @@ struct message_header {
 	/* capture; the caller sets the two switches, at any time, and `body_max` */
 	bool capture_fields, capture_body;
 	const struct policy *looks; /* borrows; only fields that its rules look at. NULL = all */
-	bool find_8bit; /* `has_8bit` is wanted */
+	bool find_8bit;             /* `has_8bit` is wanted */
 	size_t body_max;
 	struct str fields; /* raw */
 	struct str body;
@@ -72,6 +75,8 @@ void message_header_feed(struct message_header *, const char *, size_t);
 /* No more bytes: hands on what is held. */
 void message_header_end(struct message_header *);
 void message_header_free(struct message_header *);
+/* "TLS-Required: No", once (RFC 8689 3); anything else of that name means nothing. */
+bool message_header_tls_optional(const struct message_header *);
 /* Bytes held in capture, for the bound over all sessions */
 size_t message_header_captured(const struct message_header *);
 void message_header_drop_capture(struct message_header *);

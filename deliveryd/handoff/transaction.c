@@ -28,6 +28,8 @@ void transaction_begin(struct transaction *t, const struct policy_view *view, co
 		m->flags |= MESSAGE_BODY_8BITMIME;
 	if (mail->smtputf8)
 		m->flags |= MESSAGE_SMTPUTF8;
+	if (mail->requiretls)
+		m->flags |= MESSAGE_REQUIRETLS;
 	m->ret = mail->ret;
 	if (mail->envid)
 		m->envid = pool_strndup(m->pool, mail->envid, mail->envid_len);
@@ -473,6 +475,8 @@ struct message *transaction_take_message(struct transaction *t, struct body *tak
 		m->flags |= MESSAGE_UTF8_HEADER;
 	if (t->scan.flags & SCAN_DOT_LINES)
 		m->flags |= MESSAGE_DOT_LINES;
+	if (message_header_tls_optional(&t->header) && (m->flags & MESSAGE_REQUIRETLS) == 0)
+		m->flags |= MESSAGE_TLS_OPTIONAL;
 	m->flags |= message_dsn_flags(m);
 	m->body = takes;
 	m->body_size = body_size(takes);

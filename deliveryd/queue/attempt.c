@@ -85,10 +85,11 @@ struct choice {
 	bool any_source;
 	struct host_limit *host[2];
 	struct throttle *throttles[N_THROTTLE_KINDS]; /* the host's */
-	const struct limit *woken;        /* the limit whose turn it is to serve us */
-	struct limit *saturated[WAITERS]; /* hosts': waits for them */
+	const struct limit *woken;                    /* the limit whose turn it is to serve us */
+	struct limit *saturated[WAITERS];             /* hosts': waits for them */
 	unsigned n_saturated;
 	uint64_t recover_us; /* shortest recovery of those that failed; 0 = none failed */
+	bool may_recover;    /* one of them for another reason than that it is unfit */
 	bool probing;        /* an address on probation has its one session under way */
 	bool source_down;
 	struct proxy *proxy; /* the egress proxy is down */
@@ -104,7 +105,8 @@ static struct host_limit *combined_limit(struct queue *q, const struct host_limi
 	struct str path;
 	str_init(&path);
 	conf_scope_path(limits->scope_from, &path);
-	struct host_limit *h = host_limit_get(q, NO_BINDING, path.data, limits->scope_max_outbound_connections);
+	struct host_limit *h =
+	        host_limit_get(q, NO_BINDING, path.data, limits->scope_max_outbound_connections);
 	str_free(&path);
 	return h;
 }
@@ -160,7 +162,8 @@ static bool host_room(struct hop_queue *hq, const struct route_addr *a, struct c
 	if (limits.scope_max_outbound_connections)
 		c->host[1] = combined_limit(q, &limits);
 	c->throttles[THROTTLE_MESSAGES] = host_throttle(q, THROTTLE_MESSAGES, &limits.throttles.messages);
-	c->throttles[THROTTLE_CONNECTIONS] = host_throttle(q, THROTTLE_CONNECTIONS, &limits.throttles.connections);
+	c->throttles[THROTTLE_CONNECTIONS] =
+	        host_throttle(q, THROTTLE_CONNECTIONS, &limits.throttles.connections);
 	for (unsigned i = 0; i < 2 && room; i++)
 		room = has_room(c->host[i] ? &c->host[i]->limit : NULL, c);
 	for (unsigned i = 0; i < N_THROTTLE_KINDS && room; i++)
@@ -221,8 +224,9 @@ static bool fit_now(struct hop_queue *hq, const struct route_addr *a, struct cho
 	}
 	if (!a->unix_path && proxy_out(hq, a->addr.family == AF_INET6, c))
 		return false;
-	switch (health_of(q->health, hq->key.binding, a, queue_now(q), &until)) {
+	switch (health_of(q->health, demand_health_key(hq), a, queue_now(q), &until)) {
 	case HEALTH_FAILED:
+		c->may_recover |= !health_is_unfit(q->health, demand_health_key(hq), a);
 		if (!c->recover_us || until < c->recover_us)
 			c->recover_us = until;
 		return false;
@@ -355,11 +359,28 @@ static bool is_dead(struct hop_queue *hq, uint64_t recover_us)
 	return true;
 }
 
+/* RFC 8689 4.2.1: no host can do what the message demands, and no other time will be better. */
+static bool none_fit(struct hop_queue *hq, const struct choice *c)
+{
+	struct traffic *t = hq->traffic;
+	if (!t->failure || !t->failure->outcome.unfit || c->may_recover || c->source_down ||
+	        t->route->partial)
+		return false;
+	struct failure *f = failure_new(&t->failure->outcome, &t->failure->facts);
+	f->outcome.class = OUTCOME_PERMANENT;
+	f->outcome.code = 550;
+	snprintf(f->outcome.enhanced, sizeof(f->outcome.enhanced), "5.7.30");
+	back_off(hq, c->recover_us);
+	t->n_charge = 0;
+	drain_begin(hq, f, UINT32_MAX);
+	return true;
+}
+
 /* All addresses have failed: those whose turn it was have had their attempt, the queue waits for the first to recover. */
 static void all_failed(struct hop_queue *hq, const struct choice *c)
 {
 	struct traffic *t = hq->traffic;
-	if (is_dead(hq, c->recover_us))
+	if (none_fit(hq, c) || is_dead(hq, c->recover_us))
 		return;
 	back_off(hq, c->recover_us);
 	if (!t->n_charge || !t->failure)
@@ -482,8 +503,11 @@ static void take_route(void *ctx, struct route *route, const struct outcome *why
 }
 
 /* tls no is the operator's word: it is not the built-in. */
-static enum dane_use dane_of(const struct conn_options *o)
+static enum dane_use dane_of(const struct hop_queue *hq)
 {
+	const struct conn_options *o = &hq->profile->o;
+	if (demand_tls(hq->q, hq->key.demand) == SESSION_TLS_OPTIONAL)
+		return DANE_NO;
 	return o->tls == TLS_NO ? DANE_NO : o->dane;
 }
 
@@ -497,8 +521,7 @@ static bool have_route(struct hop_queue *hq)
 	if (t->query)
 		return false;
 	next_hop_of(hq, &hop);
-	t->query =
-	        route_start(q->router, &hop, q->global->use_ipv6, dane_of(&hq->profile->o), take_route, hq);
+	t->query = route_start(q->router, &hop, q->global->use_ipv6, dane_of(hq), take_route, hq);
 	return false;
 }
 
@@ -508,7 +531,7 @@ static bool have_route(struct hop_queue *hq)
  */
 bool attempt_route_settled(struct hop_queue *hq)
 {
-	if (dane_of(&hq->profile->o) == DANE_NO || hq->traffic->backoff_until_us > queue_now(hq->q))
+	if (dane_of(hq) == DANE_NO || hq->traffic->backoff_until_us > queue_now(hq->q))
 		return true;
 	return have_route(hq);
 }

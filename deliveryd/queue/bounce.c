@@ -484,8 +484,10 @@ static void loaded(struct mail *mail)
 		write_report(b);
 		return;
 	}
-	/* RFC 3461 4.3, as long as it is small; of what was delivered the header will do */
-	b->whole = b->n_failed > 0 && b->original->ret == RET_FULL && b->original->body_size <= HEADER_MAX;
+	/* RFC 3461 4.3, as long as it is small; of what was delivered the header will do, and of what demanded REQUIRETLS
+	 * nothing more may be told where it may not be kept up (RFC 8689 5) */
+	b->whole = b->n_failed > 0 && b->original->ret == RET_FULL && b->original->body_size <= HEADER_MAX &&
+	           (b->original->flags & MESSAGE_REQUIRETLS) == 0;
 	b->cursor = body_cursor_new(b->q->spool, b->q->loop, b->id, d->body, 0, wake_header, b);
 	read_header(b);
 }

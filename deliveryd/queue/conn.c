@@ -288,7 +288,7 @@ static void on_ready(void *ctx, struct session *s, const struct session_facts *f
 	gates_ready(c);
 	proxy_worked(proxy_of(c));
 	c->probe = false;
-	health_succeed(c->q->health, c->hq->key.binding, &c->to, c->ready_us);
+	health_succeed(c->q->health, demand_health_key(c->hq), &c->to, c->ready_us);
 	dead_answered(c->hq);
 	t->proven = true;
 	t->n_charge = 0;
@@ -356,7 +356,7 @@ void conn_avoid_host(struct conn *c, const struct outcome *o, const struct sessi
 {
 	struct queue *q = c->q;
 	uint64_t now = queue_now(q), wait_us = c->hq->profile->o.host_failure_retry_s * SECOND_US;
-	health_fail(q->health, c->hq->key.binding, &c->to, now, now + (wait_us ? wait_us : SECOND_US));
+	health_fail(q->health, demand_health_key(c->hq), &c->to, now, now + (wait_us ? wait_us : SECOND_US));
 	attempt_failed(c->hq, o, facts, 0, 0);
 	conn_quit(c);
 }
@@ -400,7 +400,12 @@ static void session_failed(
 	if (wait_us < SECOND_US)
 		wait_us = SECOND_US;
 	uint64_t recover_us = queue_now(q) + wait_us;
-	health_fail(q->health, hq->key.binding, &c->to, queue_now(q), recover_us);
+	health_fail(q->health, demand_health_key(hq), &c->to, queue_now(q), recover_us);
+	if (why->unfit) { /* a host that works, but not for such mail */
+		health_set_unfit(q->health, demand_health_key(hq), &c->to);
+		attempt_failed(hq, why, facts, CHARGE_CONNECT, 0);
+		return;
+	}
 	/* one that does no TLS, or not as demanded, is not silent */
 	bool answered = c->ready_us > 0 || (!why->ours && why->code) || why->state > STATE_BANNER;
 	bool dead = dead_failed(hq, c->opened_us, answered);
@@ -506,6 +511,7 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	        .mx = c->mx,
 	        .next_hop = hop.name,
 	        .tlsa = c->to.tlsa,
+	        .tls_demand = demand_tls(q, hq->key.demand),
 	        .unix_path = c->unix_path,
 	        .source = *source,
 	        .any_source = any_source,

@@ -1,8 +1,8 @@
 /*
  * What single messages ask of their connection beyond the profile: the sender's domain as EHLO name, XCLIENT data.
  *
- * As one interned text it is part of a queue's key, so a connection never serves two demands: "ehlo NAME\nxclient
- * ATTRIBUTE=VALUE ...\n". Most mail has none, which is 0.
+ * As one interned text it is part of a queue's key, so a connection never serves two demands: "tls required\nehlo
+ * NAME\nxclient ATTRIBUTE=VALUE ...\n". Most mail has none, which is 0.
  */
 #include "queue/queue_in.h"
 
@@ -81,15 +81,26 @@ static void add_ehlo(struct str *out, const char *sender)
 		str_printf(out, "ehlo %s\n", domain);
 }
 
+/* Where there is no TLS anyway, a message that could do without asks for nothing. */
+static const char *tls_word(const struct delivery *d, const struct profile *p)
+{
+	if ((d->flags & MESSAGE_REQUIRETLS) != 0)
+		return "required";
+	return (d->flags & MESSAGE_TLS_OPTIONAL) != 0 && p->o.tls != TLS_NO ? "optional" : NULL;
+}
+
 uint32_t demand_get(struct queue *q, const struct delivery *d, const struct profile *p)
 {
 	struct str text;
 	uint32_t id;
 	bool ehlo = p && p->o.ehlo_hostname && strcmp(p->o.ehlo_hostname, "__message__") == 0;
 	bool xclient = p && p->o.xclient != XCLIENT_NO;
-	if (!ehlo && !xclient)
+	const char *tls = p ? tls_word(d, p) : NULL;
+	if (!ehlo && !xclient && !tls)
 		return 0;
 	str_init(&text);
+	if (tls)
+		str_printf(&text, "tls %s\n", tls);
 	if (ehlo)
 		add_ehlo(&text, packed_sender(d->packed));
 	if (xclient)
@@ -110,6 +121,21 @@ static char *line_of(const char *text, const char *word)
 		text += line + (text[line] == '\n');
 	}
 	return NULL;
+}
+
+enum session_tls_demand demand_tls(const struct queue *q, uint32_t id)
+{
+	char *tls = id ? line_of(intern_text(q->names, id), "tls ") : NULL;
+	enum session_tls_demand demand = !tls                           ? SESSION_TLS_PROFILE
+	                                 : strcmp(tls, "required") == 0 ? SESSION_TLS_REQUIRED
+	                                                                : SESSION_TLS_OPTIONAL;
+	mem_free(&tls);
+	return demand;
+}
+
+uint32_t demand_health_key(const struct hop_queue *hq)
+{
+	return hq->key.binding | (uint32_t)demand_tls(hq->q, hq->key.demand) << 30;
 }
 
 void demand_parse(const struct queue *q, uint32_t id, struct demand *out)

@@ -12,6 +12,7 @@ struct entry {
 	uint64_t until_us;  /* FAILED before, PROBATION from then on; 0 = good */
 	uint64_t seen_us;
 	uint32_t binding;
+	bool unfit;
 	struct addr addr;
 };
 
@@ -150,7 +151,24 @@ void health_fail(
         struct health *h, uint32_t binding, const struct route_addr *ra, uint64_t now_us, uint64_t until_us)
 {
 	/* host_failure_retry 0 still means probation */
-	get(h, binding, ra, now_us)->until_us = until_us ? until_us : 1;
+	struct entry *e = get(h, binding, ra, now_us);
+	e->until_us = until_us ? until_us : 1;
+	e->unfit = false;
+}
+
+void health_set_unfit(struct health *h, uint32_t binding, const struct route_addr *ra)
+{
+	struct addr key = key_of(ra);
+	struct entry *e = find(h, binding, &key);
+	if (e)
+		e->unfit = true;
+}
+
+bool health_is_unfit(const struct health *h, uint32_t binding, const struct route_addr *ra)
+{
+	struct addr key = key_of(ra);
+	const struct entry *e = find(h, binding, &key);
+	return e && e->unfit;
 }
 
 void health_succeed(struct health *h, uint32_t binding, const struct route_addr *ra, uint64_t now_us)

@@ -21,6 +21,9 @@ enum health_state health_of(const struct health *, uint32_t binding, const struc
         uint64_t now_us, uint64_t *until_us);
 void health_fail(
         struct health *, uint32_t binding, const struct route_addr *, uint64_t now_us, uint64_t until_us);
+/* It has failed because it cannot do what is demanded of it, which is no other at another time. */
+void health_set_unfit(struct health *, uint32_t binding, const struct route_addr *);
+bool health_is_unfit(const struct health *, uint32_t binding, const struct route_addr *);
 void health_succeed(struct health *, uint32_t binding, const struct route_addr *, uint64_t now_us);
 /* What was put aside before `now_us` is tried again, on probation. */
 void health_recall(struct health *, uint32_t binding, uint64_t now_us);

@@ -50,6 +50,7 @@ void outcome_own(struct outcome *o, enum outcome_class class, enum outcome_state
 	o->ours = true;
 	o->lost = false;
 	o->proxy = false;
+	o->unfit = false;
 	o->put_off = false;
 	o->code = (uint16_t)code;
 	snprintf(o->enhanced, sizeof(o->enhanced), "%s", enhanced);

@@ -40,6 +40,7 @@ struct outcome {
 	bool ours;    /* the text is ours, not the peer's */
 	bool lost;    /* due to the connection (421, loss), not said about this recipient */
 	bool proxy; /* the egress proxy is to blame, for every mail that would go through it */
+	bool unfit;   /* the host cannot do what the message demands of TLS: if none can, it is permanent */
 	bool put_off; /* too many recipients (RFC 5321 4.5.3.1.10): others were accepted, this one goes next */
 	uint16_t code;     /* 3 digits, 0 = none */
 	char enhanced[12]; /* "4.7.1", "" = none */

@@ -86,11 +86,19 @@ struct session_owner { /* callbacks, on owner_loop */
 	        const struct session_facts *);
 };
 
+/* What a message demands of TLS, beyond its profile (RFC 8689) */
+enum session_tls_demand {
+	SESSION_TLS_PROFILE,
+	SESSION_TLS_REQUIRED, /* REQUIRETLS: a certificate for the host or the next hop, and a host that does REQUIRETLS */
+	SESSION_TLS_OPTIONAL, /* TLS-Required: No: no certificate is refused, and clear text will do for ifavailable */
+};
+
 struct session_open {
-	struct addr peer;      /* with port */
-	const char *mx;        /* host name, for EHLO-independent uses (TLS, events); copied */
-	const char *next_hop;  /* its domain or gateway: a certificate may be for it as well; NULL; copied */
-	struct tlsa *tlsa;     /* DANE: TLS, with a certificate that these let pass; NULL = none; shared */
+	struct addr peer;     /* with port */
+	const char *mx;       /* host name, for EHLO-independent uses (TLS, events); copied */
+	const char *next_hop; /* its domain or gateway: a certificate may be for it as well; NULL; copied */
+	struct tlsa *tlsa;    /* DANE: TLS, with a certificate that these let pass; NULL = none; shared */
+	enum session_tls_demand tls_demand;
 	const char *unix_path; /* lmtp:unix: NULL otherwise; copied */
 	struct addr source;    /* AF_UNSPEC only with any_source, unix_path, or a DSN as first job */
 	bool any_source;

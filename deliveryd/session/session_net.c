@@ -248,6 +248,7 @@ static void job_prepare(struct session *s, struct session_job *job)
 		job->outcomes[i].ours = false;
 		job->outcomes[i].lost = false;
 		job->outcomes[i].proxy = false;
+		job->outcomes[i].unfit = false;
 		job->outcomes[i].put_off = false;
 		job->outcomes[i].code = 0;
 		job->outcomes[i].enhanced[0] = '\0';
@@ -268,6 +269,7 @@ struct session *session_open(struct session_net *net, const struct session_open 
 	s->profile = profile_ref(open->profile);
 	s->o = &s->profile->o;
 	s->tlsa = tlsa_ref(open->tlsa);
+	s->tls_demand = open->tls_demand;
 	s->method = open->method ? *open->method : s->o->delivery_method;
 	s->mx = mem_strdup(open->mx ? open->mx : "");
 	s->next_hop = open->next_hop ? mem_strdup(open->next_hop) : NULL;

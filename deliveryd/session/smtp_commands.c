@@ -17,6 +17,7 @@ static const struct {
         {"STARTTLS", SMTP_EXT_STARTTLS},
         {"DSN", SMTP_EXT_DSN},
         {"XCLIENT", SMTP_EXT_XCLIENT},
+        {"REQUIRETLS", SMTP_EXT_REQUIRETLS},
 };
 
 /* RFC 1870 6.1: SIZE [SP 1*20DIGIT]. What is no number counts as none, past 2^64 too. */
@@ -180,6 +181,8 @@ void smtp_command_mail(
 		str_printf(out, " SIZE=%llu", (unsigned long long)params->bytes);
 	if (params->body_8bitmime)
 		str_add(out, " BODY=8BITMIME");
+	if (params->requiretls)
+		str_add(out, " REQUIRETLS");
 	if (params->smtputf8)
 		str_add(out, " SMTPUTF8");
 	if (dsn && dsn->ret != RET_NONE)

@@ -27,6 +27,7 @@ enum smtp_extension {
 	SMTP_EXT_AUTH_XOAUTH2 = 1 << 7,
 	SMTP_EXT_DSN = 1 << 8,
 	SMTP_EXT_XCLIENT = 1 << 9,
+	SMTP_EXT_REQUIRETLS = 1 << 10,
 };
 struct smtp_offer {
 	unsigned extensions; /* enum smtp_extension */
@@ -39,7 +40,7 @@ unsigned smtp_xclient_attribute(const char *name, size_t len);
 void smtp_offer_line(struct smtp_offer *, const char *raw, size_t len);
 
 struct smtp_mail_params {
-	bool size, body_8bitmime, smtputf8;
+	bool size, body_8bitmime, smtputf8, requiretls;
 	uint64_t bytes;
 };
 

@@ -176,6 +176,7 @@ void smtp_reply_outcome(const struct smtp_reply *r, enum outcome_state state, st
 	o->ours = false;
 	o->lost = false;
 	o->proxy = false;
+	o->unfit = false;
 	o->put_off = false;
 	o->code = (uint16_t)r->code;
 	memcpy(o->enhanced, r->enhanced, sizeof(o->enhanced));

@@ -453,6 +453,8 @@ static void greeted(struct session *s)
 	/* after XCLIENT the server has begun anew, but we have not */
 	switch (s->xclient_said > 0 ? SMTP_TLS_CLEAR : smtp_tls_choose(s)) {
 	case SMTP_TLS_CLEAR:
+		if (!smtp_tls_demand_met(s))
+			break;
 		if (!s->authenticated && smtp_auth_wanted(s))
 			smtp_session_enter(s, s->o->outbound_smtp_auth_pass_file ? SMTP_SECRET : SMTP_AUTH);
 		else if (s->state < SMTP_QUIT)
@@ -462,7 +464,7 @@ static void greeted(struct session *s)
 		smtp_session_enter(s, SMTP_STARTTLS);
 		break;
 	case SMTP_TLS_MISSING:
-		smtp_tls_fail(s, "4.7.6", "STARTTLS is required, and not offered");
+		smtp_tls_fail(s, SMTP_TLS_UNFIT, "4.7.6", "STARTTLS is required, and not offered");
 		break;
 	}
 }
@@ -483,7 +485,7 @@ static void reply_starttls(struct session *s)
 	} else {
 		str_init(&said);
 		str_printf(&said, "STARTTLS was refused: %u %s", s->reply.code, s->reply.text);
-		smtp_tls_fail(s, "4.7.5", said.data);
+		smtp_tls_fail(s, first_digit(s) == 5 ? SMTP_TLS_UNFIT : SMTP_TLS_FOR_NOW, "4.7.5", said.data);
 		str_free(&said);
 	}
 }

@@ -98,6 +98,7 @@ struct session {
 	char *mx, *next_hop, *ehlo, *binding, *unix_path, *xclient;
 	struct profile *profile; /* shares */
 	struct tlsa *tlsa;       /* shares; NULL = no DANE */
+	enum session_tls_demand tls_demand;
 	const struct conn_options *o;
 	enum delivery_method method;
 
@@ -122,8 +123,8 @@ struct session {
 	uint64_t deadline_us;
 	struct smtp_reply reply;
 	struct smtp_trace *trace; /* owns; NULL = nobody has looked yet */
-	size_t rest;    /* bytes read that lie behind the reply being handled */
-	struct str out; /* commands to send */
+	size_t rest;              /* bytes read that lie behind the reply being handled */
+	struct str out;           /* commands to send */
 	size_t out_sent;
 	size_t discarded;
 	bool peer_closed;  /* its end of stream was read */
@@ -212,8 +213,12 @@ const char *smtp_egress_via(const struct session *);
 enum smtp_tls_choice { SMTP_TLS_CLEAR, SMTP_TLS_START, SMTP_TLS_MISSING };
 /* After the reply to EHLO: what the profile, the peer's offer and what is remembered of it come to. */
 enum smtp_tls_choice smtp_tls_choose(struct session *);
-/* Required, and not to be had; or refused: 451 4.7.5 or 4.7.6, next MX. */
-void smtp_tls_fail(struct session *, const char *enhanced, const char *what);
+enum smtp_tls_failure { SMTP_TLS_FOR_NOW, SMTP_TLS_UNFIT };
+/* Required, and not to be had; or refused: 451 4.7.5 or 4.7.6, next MX. How: whether a message that demands REQUIRETLS
+ * can hope for another time. */
+void smtp_tls_fail(struct session *, enum smtp_tls_failure, const char *enhanced, const char *what);
+/* EHLO is through, TLS up if need be: false if a demanded REQUIRETLS is not offered; then the session has ended. */
+bool smtp_tls_demand_met(struct session *);
 /* STARTTLS was refused: true if clear text will do. */
 bool smtp_tls_may_do_without(struct session *);
 void smtp_tls_begin(struct session *);     /* entering HANDSHAKE */

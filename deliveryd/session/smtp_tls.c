@@ -12,10 +12,35 @@
 
 #define BROKEN_US (3600 * SECOND_US) /* how long a host whose handshake failed is spared another one */
 
+/* What is demanded: of DANE, of the message, of the profile. */
+static enum tls_use use_of(const struct session *s)
+{
+	if (s->tlsa || (s->tls_demand == SESSION_TLS_REQUIRED && !s->unix_path))
+		return TLS_REQUIRED;
+	return s->o->tls;
+}
+
+static enum tls_verify verify_of(const struct session *s)
+{
+	switch (s->tls_demand) {
+	case SESSION_TLS_REQUIRED:
+		return TLS_VERIFY_HOST;
+	case SESSION_TLS_OPTIONAL:
+		return s->o->tls_verify == TLS_VERIFY_NO ? TLS_VERIFY_NO : TLS_VERIFY_OPTIONAL;
+	case SESSION_TLS_PROFILE:
+		break;
+	}
+	return s->o->tls_verify;
+}
+
 static struct tls_place place_of(const struct session *s)
 {
-	return (struct tls_place){
-	        .binding = s->binding, .mx = s->mx, .peer = &s->where.peer, .demand = s->o, .tlsa = s->tlsa};
+	return (struct tls_place){.binding = s->binding,
+	        .mx = s->mx,
+	        .peer = &s->where.peer,
+	        .demand = s->o,
+	        .verify = verify_of(s),
+	        .tlsa = s->tlsa};
 }
 
 /* A certificate may be for the MX host or for the next hop; an address stands for itself. */
@@ -42,12 +67,6 @@ static const char *sni_of(const struct session *s)
 	return s->mx[0] != '\0' && s->mx[0] != '[' && !addr_parse(s->mx, &a, NULL) ? s->mx : NULL;
 }
 
-/* DANE goes before the options. */
-static enum tls_use use_of(const struct session *s)
-{
-	return s->tlsa ? TLS_REQUIRED : s->o->tls;
-}
-
 enum smtp_tls_choice smtp_tls_choose(struct session *s)
 {
 	bool offered = (s->offer.extensions & SMTP_EXT_STARTTLS) != 0;
@@ -68,19 +87,31 @@ enum smtp_tls_choice smtp_tls_choose(struct session *s)
 bool smtp_tls_may_do_without(struct session *s)
 {
 	/* with credentials a forged refusal would be worth something */
-	return use_of(s) == TLS_IFAVAILABLE && s->o->tls_ifavailable_fallback &&
+	return use_of(s) == TLS_IFAVAILABLE &&
+	       (s->o->tls_ifavailable_fallback || s->tls_demand == SESSION_TLS_OPTIONAL) &&
 	       s->o->outbound_smtp_auth_type == AUTH_NONE;
 }
 
-void smtp_tls_fail(struct session *s, const char *enhanced, const char *what)
+void smtp_tls_fail(struct session *s, enum smtp_tls_failure failure, const char *enhanced, const char *what)
 {
 	struct outcome why;
 	bool clear = s->state != SMTP_HANDSHAKE;
 
 	if (!clear)
 		metric_add(s->net->metrics.tls_failures, 1);
-	outcome_own(&why, OUTCOME_TRANSIENT, STATE_STARTTLS, 451, enhanced, "%s", what);
+	outcome_own(&why, OUTCOME_TRANSIENT, STATE_STARTTLS, 451, enhanced, "%s%s",
+	        s->tls_demand == SESSION_TLS_REQUIRED ? "the message demands REQUIRETLS: " : "", what);
+	why.unfit = s->tls_demand == SESSION_TLS_REQUIRED && failure == SMTP_TLS_UNFIT;
 	smtp_session_fail(s, &why, SMTP_PEER, clear ? SMTP_END_QUIT : SMTP_END_RESET);
+}
+
+bool smtp_tls_demand_met(struct session *s)
+{
+	if (s->tls_demand != SESSION_TLS_REQUIRED || s->unix_path ||
+	        (s->offer.extensions & SMTP_EXT_REQUIRETLS) != 0)
+		return true;
+	smtp_tls_fail(s, SMTP_TLS_UNFIT, "4.7.30", "it is not offered");
+	return false;
 }
 
 /* The handshake came to nothing. */
@@ -100,7 +131,7 @@ static void handshake_failed(struct session *s, const char *what)
 	}
 	str_init(&text);
 	str_printf(&text, "TLS handshake failed: %s", what);
-	smtp_tls_fail(s, "4.7.5", text.data);
+	smtp_tls_fail(s, SMTP_TLS_FOR_NOW, "4.7.5", text.data);
 	str_free(&text);
 }
 
@@ -136,7 +167,7 @@ static bool certificate_ok(struct session *s, struct error *err)
 	if (s->tlsa && s->tlsa->n_records > 0)
 		return tls_stream_verify_dane(&s->stream, s->tlsa, &s->facts.tls_verified, err);
 	names_of(s, names, ip);
-	return tls_stream_verify(&s->stream, s->o->tls_verify, names, &s->facts.tls_verified, err);
+	return tls_stream_verify(&s->stream, verify_of(s), names, &s->facts.tls_verified, err);
 }
 
 static void check_certificate(struct session *s)
@@ -152,7 +183,7 @@ static void check_certificate(struct session *s)
 	tls_memory_forget_ticket(s->net->tls_memory, &place);
 	str_init(&text);
 	str_printf(&text, "certificate refused: %s", err.text);
-	smtp_tls_fail(s, "4.7.5", text.data);
+	smtp_tls_fail(s, SMTP_TLS_UNFIT, "4.7.5", text.data);
 	str_free(&text);
 }
 
@@ -212,7 +243,7 @@ void smtp_tls_begin(struct session *s)
 
 	s->tls_wait.ready = on_creds;
 	s->tls_wait.ctx = s;
-	creds = tls_creds_get(s->net->tls_creds, s->o, &s->tls_wait);
+	creds = tls_creds_get(s->net->tls_creds, s->o, verify_of(s) != TLS_VERIFY_NO, &s->tls_wait);
 	if (creds)
 		start(s, creds);
 	else

@@ -172,6 +172,10 @@ static bool check(struct session *s, struct session_job *job)
 		params->size = true;
 		params->bytes = size;
 	}
+	/* RFC 8689 4.2.1: the queue never mixes it with other mail */
+	assert((job->flags & MESSAGE_REQUIRETLS) == 0 || s->tls_demand == SESSION_TLS_REQUIRED);
+	params->requiretls =
+	        (job->flags & MESSAGE_REQUIRETLS) != 0 && (s->offer.extensions & SMTP_EXT_REQUIRETLS) != 0;
 	params->body_8bitmime = (s->offer.extensions & SMTP_EXT_8BITMIME) != 0 &&
 	                        (job->flags & (MESSAGE_8BIT | MESSAGE_BODY_8BITMIME)) != 0;
 	if (!check_utf8(s, job))

@@ -194,9 +194,8 @@ static bool same(const char *a, const char *b)
 	return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-static struct entry *entry_get(struct tls_creds_cache *cache, const struct conn_options *o)
+static struct entry *entry_get(struct tls_creds_cache *cache, const struct conn_options *o, bool verify)
 {
-	bool verify = o->tls_verify != TLS_VERIFY_NO;
 	struct entry *e;
 
 	for (e = cache->entries; e; e = e->next) {
@@ -305,9 +304,9 @@ void tls_creds_reload(struct tls_creds_cache *cache)
 }
 
 struct tls_creds *tls_creds_get(
-        struct tls_creds_cache *cache, const struct conn_options *o, struct tls_creds_wait *w)
+        struct tls_creds_cache *cache, const struct conn_options *o, bool verify, struct tls_creds_wait *w)
 {
-	struct entry *e = entry_get(cache, o);
+	struct entry *e = entry_get(cache, o, verify);
 	bool failed = e->failed_us > 0 && loop_now_us(cache->loop) < e->failed_us + FAILED_RETRY_US;
 
 	if (!e->loading && !failed && (!e->creds || e->stale))

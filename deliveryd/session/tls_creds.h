@@ -32,7 +32,7 @@ struct tls_creds_wait {
 };
 /* A reference; NULL: wait->ready() comes later, once, from the loop, unless cancelled. */
 struct tls_creds *tls_creds_get(
-        struct tls_creds_cache *, const struct conn_options *, struct tls_creds_wait *);
+        struct tls_creds_cache *, const struct conn_options *, bool verify, struct tls_creds_wait *);
 void tls_creds_cancel(struct tls_creds_wait *);
 void tls_creds_unref(struct tls_creds **);
 gnutls_certificate_credentials_t tls_creds_certificates(const struct tls_creds *);

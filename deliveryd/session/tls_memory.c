@@ -49,9 +49,9 @@ static void key_print(const struct tls_place *p, struct str *out)
 	const struct conn_options *o = p->demand;
 	char addr[ADDR_TEXT_SIZE];
 
-	str_printf(out, "%s %s %s %016llx %d %d %s %s %s %s", p->binding, p->mx, addr_print_port(p->peer, addr),
-	        p->tlsa ? (unsigned long long)p->tlsa->hash : 0,
-	        (int)o->tls_verify, (int)o->tls_min_version, o->tls_priority ? o->tls_priority : "",
+	str_printf(out, "%s %s %s %016llx %d %d %s %s %s %s", p->binding, p->mx,
+	        addr_print_port(p->peer, addr), p->tlsa ? (unsigned long long)p->tlsa->hash : 0,
+	        (int)p->verify, (int)o->tls_min_version, o->tls_priority ? o->tls_priority : "",
 	        o->tls_ca ? o->tls_ca : "", o->tls_certificate ? o->tls_certificate : "",
 	        o->tls_key ? o->tls_key : "");
 }

@@ -22,6 +22,7 @@ struct tls_place {
 	const char *binding, *mx;
 	const struct addr *peer;
 	const struct conn_options *demand;
+	enum tls_verify verify;  /* in place of its tls_verify */
 	const struct tlsa *tlsa; /* NULL = no DANE */
 };
 /* The ticket, borrowed until the next call; size 0 = none. */

@@ -220,8 +220,7 @@ bool tls_stream_verify(struct stream *s, enum tls_verify how, const char *const 
 	return true;
 }
 
-bool tls_stream_verify_dane(
-        struct stream *s, const struct tlsa *t, const char **verified, struct error *err)
+bool tls_stream_verify_dane(struct stream *s, const struct tlsa *t, const char **verified, struct error *err)
 {
 	unsigned n = 0;
 	const gnutls_datum_t *chain = gnutls_certificate_get_peers(layer_of(s)->session, &n);

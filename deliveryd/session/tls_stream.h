@@ -28,8 +28,7 @@ bool tls_stream_verify(
         struct stream *, enum tls_verify, const char *const *names, const char **verified, struct error *);
 
 /* The same by TLSA records. */
-bool tls_stream_verify_dane(
-        struct stream *, const struct tlsa *, const char **verified, struct error *);
+bool tls_stream_verify_dane(struct stream *, const struct tlsa *, const char **verified, struct error *);
 
 struct tls_facts {
 	char version[16], cipher[64]; /* "TLSv1.3", "TLS_AES_256_GCM_SHA384" */

@@ -251,6 +251,8 @@ static bool step_send(struct script *s)
 	m.recipients = recipients;
 	set_envelope(s, &m);
 	m.flags = (flag(s, "8bit") ? MESSAGE_8BIT | MESSAGE_BODY_8BITMIME : 0) |
+	          (flag(s, "requiretls") ? MESSAGE_REQUIRETLS : 0) |
+	          (flag(s, "tls_optional") ? MESSAGE_TLS_OPTIONAL : 0) |
 	          (flag(s, "utf8") ? MESSAGE_SMTPUTF8 : 0) |
 	          (flag(s, "utf8") && header_is_8bit(text) ? MESSAGE_UTF8_HEADER : 0) |
 	          (*text == '.' || strstr(text, "\n.") ? MESSAGE_DOT_LINES : 0);
@@ -507,6 +509,8 @@ static bool host_mail(struct script *s, const struct scripted_mx *mx)
 		return error_set(s->err, "no such key: %s", s->words[3]);
 	if (*s->words[4] == '~')
 		return strstr(is, s->words[4] + 1) || error_set(s->err, "is \"%s\"", is);
+	if (*s->words[4] == '!')
+		return !strstr(is, s->words[4] + 1) || error_set(s->err, "is \"%s\"", is);
 	return strcmp(is, s->words[4]) == 0 || error_set(s->err, "is \"%s\"", is);
 }
 

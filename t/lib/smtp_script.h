@@ -16,7 +16,7 @@
  *     HOST tls [NAME]               it does STARTTLS, with a certificate for NAME (itself) by the authority "ca.pem"
  *     HOST tlsa "U S M" [wrong]     a TLSA record for that certificate (usage 2: for its authority), signed
  *   what happens
- *     send [from=A] to=A[,A...] [binding=NAME] [body=TEXT] [size=BYTES] [8bit] [utf8] [times=N]
+ *     send [from=A] to=A[,A...] [binding=NAME] [body=TEXT] [size=BYTES] [8bit] [utf8] [requiretls] [tls_optional] [times=N]
  *          [ret=full|hdrs] [envid=X] [notify=never|[success][,failure][,delay]] [orcpt=same|TYPE;X]
  *          [name=N] [helo=N] [proto=P] [client=ADDR]     what XFORWARD brought
  *     advance 90s|15m|2h|5d

@@ -218,7 +218,10 @@ static void test_mail(void **state)
 	         "0123456789012345678901234567890",
 	                REPLY_BAD_PARAMETER, NULL, 0, false},
 	        {"FROM:<a@b> AUTH=<>", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
-	        {"FROM:<a@b> REQUIRETLS", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> requiretls", REPLY_NONE, "a@b", 0, false},
+	        {"FROM:<a@b> REQUIRETLS=yes", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> REQUIRETLS REQUIRETLS", REPLY_BAD_PARAMETER, NULL, 0, false},
+	        {"FROM:<a@b> MT-PRIORITY=3", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
 	        {"FROM:<a@b> SIZE=1 X-Y=1", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
 	        {"FROM:<a@b> SIZES=1", REPLY_UNKNOWN_PARAMETER, NULL, 0, false},
 	};

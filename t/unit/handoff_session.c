@@ -240,7 +240,7 @@ static void test_announced(void **state)
 	rig_say(&rig, &client, "LHLO mx.example\r\n");
 	assert_string_equal(client.said.data,
 	        "250-mta1.example.net\r\n250-PIPELINING\r\n250-SIZE 1048576\r\n250-8BITMIME\r\n"
-	        "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250 XFORWARD NAME ADDR PORT PROTO "
+	        "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-REQUIRETLS\r\n250 XFORWARD NAME ADDR PORT PROTO "
 	        "HELO IDENT "
 	        "SOURCE\r\n");
 	str_clear(&client.said);
@@ -513,6 +513,46 @@ static void test_smtputf8_flags(void **state)
 	}
 }
 
+/* REQUIRETLS, and the header field that asks for the contrary; the former wins (RFC 8689 4.1). */
+static void test_tls_flags(void **state)
+{
+	static const struct {
+		const char *parameter, *text;
+		uint32_t flags;
+	} sent[] = {
+	        {"", "A: x\r\n\r\nTLS-Required: No\r\n", 0},
+	        {" REQUIRETLS", "A: x\r\n\r\nx", MESSAGE_REQUIRETLS},
+	        {"", "A: x\r\nTLS-Required: No\r\n\r\nx", MESSAGE_TLS_OPTIONAL},
+	        {"", "tls-required:\r\n no \r\n\r\nx", MESSAGE_TLS_OPTIONAL},
+	        {"", "TLS-Required: No", MESSAGE_TLS_OPTIONAL},
+	        {" REQUIRETLS", "TLS-Required: No\r\n\r\nx", MESSAGE_REQUIRETLS},
+	        {"", "TLS-Required: Yes\r\n\r\nx", 0},
+	        {"", "TLS-Required: Nothing\r\n\r\nx", 0},
+	        {"", "TLS-Required:\r\n\r\nx", 0},
+	        {"", "TLS-Required: No\r\nTLS-Required: No\r\n\r\nx", 0},
+	        {"", "TLS-Required: Yes\r\nTLS-Required: No\r\n\r\nx", 0},
+	        {"", "TLS-Required No\r\nX-TLS-Required: No\r\n\r\nx", 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < array_len(sent); i++) {
+		struct rig rig;
+		struct rig_client client;
+		char *say = mem_printf(LHLO "MAIL FROM:<a@b.example>%s\r\n" RCPT "DATA\r\n%s\r\n.\r\n",
+		        sent[i].parameter, sent[i].text);
+
+		rig_init(&rig, NULL, NULL);
+		rig_connect(&rig, &client);
+		rig_say(&rig, &client, say);
+		assert_int_equal(rig.spool.n_stored, 1);
+		if (rig.spool.stored[0].message->flags != sent[i].flags)
+			fail_msg("%s: flags %x", sent[i].text, rig.spool.stored[0].message->flags);
+		rig_hang_up(&rig, &client);
+		rig_free(&rig);
+		mem_free(&say);
+	}
+}
+
 /* Facts of one transaction never reach the next. */
 static void test_xforward_ends(void **state)
 {
@@ -585,6 +625,35 @@ static void test_relay_hosts(void **state)
 		rig_say(&rig, &client, LHLO "XFORWARD NAME=x\r\n" MAIL RCPT "NOOP\r\n");
 		expect_replies(&client, peers[i].allowed ? HELLO "|250 2.0.0|250 2.1.0|250 2.1.5|250 2.0.0"
 		                                         : HELLO "|550 5.7.1|550 5.7.1|503 5.5.1|250 2.0.0");
+		rig_hang_up(&rig, &client);
+		rig_free(&rig);
+	}
+}
+
+/* Announced only to whom nobody can listen on the way: Unix socket and loopback */
+static void test_requiretls_is_for_neighbours(void **state)
+{
+	static const struct {
+		const char *ip;
+		bool near;
+	} peers[] = {{"", true}, {"127.0.0.1", true}, {"::1", true}, {"::ffff:127.0.0.1", true},
+	        {"192.0.2.1", false}, {"2001:db8::1", false}};
+
+	(void)state;
+	for (size_t i = 0; i < array_len(peers); i++) {
+		struct rig rig;
+		struct rig_client client;
+
+		rig_init(&rig, NULL, NULL);
+		rig_connect_from(&rig, &client, peers[i].ip);
+		rig_say(&rig, &client, LHLO);
+		assert_int_equal(strstr(client.said.data, "250-REQUIRETLS\r\n") != NULL, peers[i].near);
+		str_clear(&client.said);
+		rig_say(&rig, &client, "MAIL FROM:<a@b.example> REQUIRETLS\r\n");
+		if (!peers[i].near)
+			assert_string_equal(client.said.data, "555 5.5.4 Parameter not recognised\r\n");
+		else
+			assert_memory_equal(client.said.data, "250 2.1.0", 9);
 		rig_hang_up(&rig, &client);
 		rig_free(&rig);
 	}
@@ -702,9 +771,11 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replies_not_taken),
         cmocka_unit_test(test_message),
         cmocka_unit_test(test_smtputf8_flags),
+        cmocka_unit_test(test_tls_flags),
         cmocka_unit_test(test_xforward_ends),
         cmocka_unit_test(test_xforward_not_mixed),
         cmocka_unit_test(test_relay_hosts),
+        cmocka_unit_test(test_requiretls_is_for_neighbours),
         cmocka_unit_test(test_order_while_storing),
         cmocka_unit_test(test_client_vanishes),
         cmocka_unit_test(test_freed_in_the_middle),
