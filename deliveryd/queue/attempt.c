@@ -145,17 +145,16 @@ static bool has_room(struct limit *l, struct choice *c)
 	return false;
 }
 
-/* A host's limits and throttles; false when one is full. */
-static bool host_room(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
+/* A host's limits and throttles */
+static void host_find(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
 {
 	struct queue *q = hq->q;
 	const struct binding *b = binding_at(q, hq->key.binding);
 	struct host_limits limits;
-	bool room = true;
 	c->host[0] = c->host[1] = NULL;
 	c->throttles[THROTTLE_MESSAGES] = c->throttles[THROTTLE_CONNECTIONS] = NULL;
 	if (!a->mx || !b->conf)
-		return true;
+		return;
 	conf_resolve_host(b->snapshot, b->conf, a->mx, &limits);
 	if (limits.max_outbound_connections)
 		c->host[0] = host_limit_get(q, b->number, a->mx, limits.max_outbound_connections);
@@ -164,6 +163,13 @@ static bool host_room(struct hop_queue *hq, const struct route_addr *a, struct c
 	c->throttles[THROTTLE_MESSAGES] = host_throttle(q, THROTTLE_MESSAGES, &limits.throttles.messages);
 	c->throttles[THROTTLE_CONNECTIONS] =
 	        host_throttle(q, THROTTLE_CONNECTIONS, &limits.throttles.connections);
+}
+
+/* False when one is full. */
+static bool host_room(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
+{
+	bool room = true;
+	host_find(hq, a, c);
 	for (unsigned i = 0; i < 2 && room; i++)
 		room = has_room(c->host[i] ? &c->host[i]->limit : NULL, c);
 	for (unsigned i = 0; i < N_THROTTLE_KINDS && room; i++)
@@ -416,7 +422,7 @@ void attempt_wait(struct traffic *t, struct limit *l)
 	if (l->is_throttle)
 		throttle_held_back(throttle_of_limit(l));
 	if (idle && l->leaving < l->n_waiting)
-		conn_quit(conn_of_leases(idle));
+		conn_make_room(conn_of_leases(idle));
 }
 
 /* What becomes of a queue that found no address. */
@@ -572,6 +578,63 @@ static unsigned wanted_limits(struct hop_queue *hq, struct host_limit *const *na
 	return n;
 }
 
+/* As far as throttles go; a session that is there needs no connection. */
+static bool message_may_go(const struct traffic *t, const struct choice *c)
+{
+	struct throttle *const of[] = {t->throttles[THROTTLE_MESSAGES], c->throttles[THROTTLE_MESSAGES]};
+	struct limit *asked[2];
+	unsigned n = 0;
+	for (unsigned i = 0; i < 2; i++) {
+		if (of[i])
+			asked[n++] = throttle_limit(of[i]);
+	}
+	return !limits_blocking(asked, n, c->woken);
+}
+
+/* An idle session of a sibling's to that address; `only`: this one, if it is */
+static bool take_over_at(
+        struct hop_queue *hq, const struct route_addr *a, struct conn *only, const struct limit *woken)
+{
+	struct limit *wanted[LEASES_MAX];
+	struct host_limit *named[NAMED_LIMITS_MAX];
+	struct choice c = {.woken = woken};
+	struct conn_key key;
+	if (!fit_now(hq, a, &c))
+		return false;
+	conn_key_of(hq, a, &c.source, c.any_source, &key);
+	struct conn *conn = sibling_find(hq->q, &key);
+	if (!conn || conn->hq == hq || (only && conn != only) || conn_used_up(conn))
+		return false;
+	host_find(hq, a, &c);
+	unsigned n_named = named_limits(hq, &c, named);
+	unsigned n = wanted_limits(hq, named, n_named, wanted);
+	if (!leases_could_change(&conn->leases, wanted, n, woken) || !message_may_go(hq->traffic, &c))
+		return false;
+	traffic_stop_waiting(hq->traffic);
+	proxy_stop_waiting(hq->traffic);
+	conn_take_over(conn, hq, wanted, n, named, n_named, woken);
+	return true;
+}
+
+/* Of all addresses that may be used: up to the preference at which a new session would be opened. */
+static bool take_over(
+        struct hop_queue *hq, const struct choice *c, struct conn *only, const struct limit *woken)
+{
+	const struct route *r = hq->traffic->route;
+	unsigned worst = c && c->addr ? c->addr->preference : UINT16_MAX;
+	for (unsigned i = 0; i < r->n && r->addrs[i].preference <= worst && hq->q->n_idle_conns > 0; i++) {
+		if (take_over_at(hq, &r->addrs[i], only, woken))
+			return true;
+	}
+	return false;
+}
+
+static bool goal_reached(const struct hop_queue *hq)
+{
+	const struct traffic *t = hq->traffic;
+	return hq->n[DELIVERY_READY] == 0 || t->n_conns - t->n_leaving - t->n_slow >= goal(hq);
+}
+
 static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 {
 	struct traffic *t = hq->traffic;
@@ -579,11 +642,12 @@ static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 	struct host_limit *named[NAMED_LIMITS_MAX];
 	struct choice c;
 	uint32_t opening = t->n_opening - t->n_slow;
-	if (hq->n[DELIVERY_READY] == 0 || t->n_conns - t->n_leaving - t->n_slow >= goal(hq) ||
-	        opening >= hq->n[DELIVERY_READY] ||
+	if (goal_reached(hq) || opening >= hq->n[DELIVERY_READY] ||
 	        (!t->proven && opening >= (dead_is(hq) ? 1 : UNPROVEN_MAX)))
 		return ENOUGH;
 	choose(hq, woken, &c);
+	if (take_over(hq, &c, NULL, woken))
+		return OPENED;
 	if (!c.addr) {
 		none_usable(hq, &c);
 		return ENOUGH;
@@ -607,6 +671,11 @@ static bool may_open(struct hop_queue *hq)
 	const struct traffic *t = hq->traffic;
 	return !hq->q->stopping && hq->hold == HOLD_NONE && hq->n[DELIVERY_READY] > 0 && t->n_drain == 0 &&
 	       t->backoff_until_us <= queue_now(hq->q) && have_route(hq);
+}
+
+bool attempt_take_over(struct hop_queue *hq, struct conn *c, const struct limit *woken)
+{
+	return place_first(hq) && may_open(hq) && !goal_reached(hq) && take_over(hq, NULL, c, woken);
 }
 
 /* A message may go: on a session that is there, if there is one. */

@@ -45,6 +45,7 @@ static void set_state(struct conn *c, enum conn_state to)
 	}
 	link_remove(&c->idle);
 	link_remove(&c->wanting);
+	sibling_withdraw(c);
 	if (c->state == CONN_IDLE)
 		leases_set_idle(&c->leases, false);
 	c->state = to;
@@ -53,6 +54,7 @@ static void set_state(struct conn *c, enum conn_state to)
 		c->was_idle |= c->jobs_out == 0; /* one still out asked ahead for its successor */
 		link_add_tail(&t->idle, &c->idle);
 		leases_set_idle(&c->leases, true);
+		sibling_offer(c);
 		break;
 	case CONN_WANTING:
 		link_add_tail(&c->q->wanting, &c->wanting);
@@ -172,11 +174,12 @@ static bool wanted_by_others(const struct conn *c)
 
 static bool share_used(const struct conn *c)
 {
-	return (c->jobs_done + c->jobs_out >= SHARE_JOBS || queue_now(c->q) - c->ready_us >= SHARE_US) &&
+	return (c->jobs_done + c->jobs_out - c->turn_jobs >= SHARE_JOBS ||
+	               queue_now(c->q) - c->turn_us >= SHARE_US) &&
 	       wanted_by_others(c);
 }
 
-static bool should_leave(struct conn *c)
+bool conn_used_up(struct conn *c)
 {
 	const struct conn_options *o = &c->hq->profile->o;
 	if (c->q->stopping || c->hq->hold != HOLD_NONE || c->undane || outdated(c))
@@ -189,7 +192,31 @@ static bool should_leave(struct conn *c)
 	if (o->connection_reuse_time_limit_s && c->jobs_done + c->jobs_out > 0 &&
 	        queue_now(c->q) - c->opened_us >= o->connection_reuse_time_limit_s * SECOND_US)
 		return true;
-	return share_used(c);
+	return false;
+}
+
+/* So that one look will do; conn_key_of() decides. */
+static bool may_be_sibling(const struct hop_queue *a, const struct hop_queue *b)
+{
+	return a != b && a->key.binding == b->key.binding && a->profile == b->profile &&
+	       a->key.demand == b->key.demand;
+}
+
+void conn_make_room(struct conn *c)
+{
+	bool may = c->q->global->migrate_connections_between_sibling_domains;
+	for (unsigned i = 0; may && i < c->leases.n; i++) {
+		struct limit *l = c->leases.held[i].limit;
+		struct waiter *w = limit_first_waiter(l);
+		struct traffic *t = w ? w->who : NULL;
+		if (!t || !may_be_sibling(t->hq, c->hq))
+			continue;
+		if (c->jobs_out > 0)
+			return; /* when its last job is back */
+		if (attempt_take_over(t->hq, c, l))
+			return;
+	}
+	conn_quit(c);
 }
 
 bool conn_feed(struct conn *c)
@@ -216,7 +243,7 @@ static uint32_t next_job(struct conn *c, const struct limit *woken)
 bool conn_feed_woken(struct conn *c, const struct limit *woken)
 {
 	struct hop_queue *hq = c->hq;
-	if (should_leave(c)) {
+	if (conn_used_up(c) || share_used(c)) {
 		conn_quit(c);
 		hop_queue_work(hq);
 		return false;
@@ -234,7 +261,7 @@ bool conn_feed_woken(struct conn *c, const struct limit *woken)
 		set_state(c, CONN_IDLE);
 		/* nothing to do, and somebody waits for the lease */
 		if (wanted_by_others(c))
-			conn_quit(c);
+			conn_make_room(c);
 		else
 			session_no_job(c->session);
 		return false;
@@ -284,7 +311,7 @@ static void on_ready(void *ctx, struct session *s, const struct session_facts *f
 	struct traffic *t = c->hq->traffic;
 	(void)s;
 	(void)facts;
-	c->ready_us = queue_now(c->q);
+	c->ready_us = c->turn_us = queue_now(c->q);
 	gates_ready(c);
 	proxy_worked(proxy_of(c));
 	c->probe = false;
@@ -334,6 +361,8 @@ static void on_job_done(
 	/* one that did not get to its end of data never asked for the next */
 	if (c->state == CONN_BUSY && c->jobs_out == 0 && !over)
 		conn_feed(c);
+	else if (c->state == CONN_IDLE && c->jobs_out == 0 && !over && wanted_by_others(c))
+		conn_make_room(c);
 }
 
 /* Our disk, our source address, no port free, stopping. */
@@ -414,6 +443,41 @@ static void session_failed(
 		say_to_rules(hq, why);
 }
 
+void conn_take_over(struct conn *c, struct hop_queue *to, struct limit *const *wanted, unsigned n,
+        struct host_limit *const *named, unsigned n_named, const struct limit *woken)
+{
+	struct queue *q = c->q;
+	struct hop_queue *from = c->hq;
+	struct host_limit *old[NAMED_LIMITS_MAX];
+	unsigned n_old = c->n_named_limits;
+	assert(c->state == CONN_IDLE && c->jobs_out == 0);
+	gates_no_job(c);
+	memcpy(old, c->named_limits, sizeof(old));
+	leases_change(&c->leases, wanted, n, limit_freed, q);
+	leases_set_idle(&c->leases, true);
+	for (unsigned i = 0; i < n_named; i++)
+		c->named_limits[i] = named[i];
+	c->n_named_limits = n_named;
+	for (unsigned i = 0; i < n_old; i++)
+		host_limit_put(q, old[i]);
+	link_remove(&c->of_traffic);
+	link_remove(&c->idle);
+	from->traffic->n_conns--;
+	c->hq = to;
+	gates_renew(c);
+	c->turn_us = queue_now(q);
+	c->turn_jobs = c->jobs_done;
+	link_add_tail(&to->traffic->conns, &c->of_traffic);
+	link_add_tail(&to->traffic->idle, &c->idle);
+	to->traffic->n_conns++;
+	to->traffic->proven = true;
+	to->traffic->n_charge = 0;
+	failure_free(&to->traffic->failure);
+	hop_queue_work(from);
+	hop_queue_work(to);
+	conn_feed_woken(c, woken);
+}
+
 static void conn_free(struct conn *c)
 {
 	struct queue *q = c->q;
@@ -488,6 +552,7 @@ struct conn *conn_open(struct hop_queue *hq, const struct route_addr *to, const 
 	c->to.unix_path = c->unix_path;
 	tlsa_ref(c->to.tlsa);
 	link_init(&c->idle);
+	link_init(&c->offered);
 	link_init(&c->wanting);
 	link_init(&c->of_traffic);
 	link_add_tail(&hq->traffic->conns, &c->of_traffic);

@@ -160,6 +160,56 @@ void leases_give(struct leases *s, void (*freed)(void *ctx, struct limit *), voi
 	s->leaving = false;
 }
 
+static bool is_among(const struct limit *l, struct limit *const *list, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (list[i] == l)
+			return true;
+	}
+	return false;
+}
+
+static unsigned limits_held(const struct leases *s, struct limit *held[LEASES_MAX])
+{
+	for (unsigned i = 0; i < s->n; i++)
+		held[i] = s->held[i].limit;
+	return s->n;
+}
+
+bool leases_could_change(
+        const struct leases *s, struct limit *const *wanted, unsigned n, const struct limit *woken)
+{
+	struct limit *held[LEASES_MAX];
+	unsigned n_held = limits_held(s, held);
+	for (unsigned i = 0; i < n; i++) {
+		if (!is_among(wanted[i], held, n_held) && limits_blocking(&wanted[i], 1, woken))
+			return false;
+	}
+	return !s->leaving;
+}
+
+void leases_change(struct leases *s, struct limit *const *wanted, unsigned n,
+        void (*freed)(void *ctx, struct limit *), void *ctx)
+{
+	struct limit *held[LEASES_MAX];
+	unsigned n_held = limits_held(s, held);
+	assert(n <= LEASES_MAX && !s->leaving);
+	leases_set_idle(s, false);
+	s->n = n;
+	for (unsigned i = 0; i < n; i++) {
+		wanted[i]->used += !is_among(wanted[i], held, n_held);
+		s->held[i] = (struct lease){.limit = wanted[i], .of = s};
+		link_init(&s->held[i].idle_link);
+	}
+	for (unsigned i = 0; i < n_held; i++) {
+		if (is_among(held[i], wanted, n))
+			continue;
+		held[i]->used--;
+		if (held[i]->n_waiting && limit_has_room(held[i]))
+			freed(ctx, held[i]);
+	}
+}
+
 struct leases *limit_longest_idle(struct limit *l)
 {
 	return link_linked(&l->idle) ? container_of(l->idle.next, struct lease, idle_link)->of : NULL;

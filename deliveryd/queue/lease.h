@@ -67,6 +67,11 @@ void leases_set_idle(struct leases *, bool idle);
 void leases_set_leaving(struct leases *); /* counted once; ends with leases_give() */
 /* Somebody but me waits for one of these, or a limit was lowered, and not enough sessions are on their way out. */
 bool leases_wanted_by_others(const struct leases *, const struct waiter *mine, unsigned n_mine);
+/* Whether it could hold these in place of those it has: what it keeps needs no room. */
+bool leases_could_change(
+        const struct leases *, struct limit *const *wanted, unsigned n, const struct limit *woken);
+void leases_change(struct leases *, struct limit *const *wanted, unsigned n,
+        void (*freed)(void *ctx, struct limit *), void *ctx);
 /* Gives all back; freed() is called for each limit that now has room and somebody waiting. */
 void leases_give(struct leases *, void (*freed)(void *ctx, struct limit *), void *ctx);
 struct leases *limit_longest_idle(struct limit *); /* NULL if none */

@@ -442,6 +442,9 @@ struct queue *queue_new(const struct queue_config *c)
 	q->due = due_new(q->slab);
 	q->dests = dest_cache_new();
 	q->host_buckets = mem_zalloc(HOST_BUCKETS * sizeof(struct host_limit *));
+	q->idle_conns = mem_array(NULL, IDLE_BUCKETS, sizeof(struct link));
+	for (unsigned i = 0; i < IDLE_BUCKETS; i++)
+		link_init(&q->idle_conns[i]);
 	add_metrics(q, c->metrics);
 	adopt(q, policy_ref(c->policy));
 	metric_set(metrics_gauge(c->metrics, "bindpost_queue_memory_max_bytes", NULL,
@@ -561,6 +564,7 @@ static void host_limits_free(struct queue *q)
 		}
 	}
 	mem_free(&q->host_buckets);
+	mem_free(&q->idle_conns);
 }
 
 static void bindings_free(struct queue *q)

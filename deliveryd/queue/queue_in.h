@@ -13,6 +13,7 @@
  *   conn.c        one session as the queue sees it: jobs out, leases
  *   quota.c       what is taken over for a binding; quotas_adopt.c  as the configuration has it
  *   throttle.c    throttles, by their place; gates.c  a session at them; scopes.c  which ones hold for a queue
+ *   conn_key.c    what must be the same for a connection to be used again; idle ones by it
  *   result.c      outcomes to events, results, retries
  *   bounce.c      DSNs
  *   responses.c   response_rules: what replies change; reduce.c  connections they reduced
@@ -54,6 +55,7 @@
 #define SLICE_STEPS 2000         /* the same where a fake clock stands still */
 #define FAMILIES 2               /* 0 = IPv4, 1 = IPv6 */
 #define HOST_BUCKETS 1024
+#define IDLE_BUCKETS 1024
 #define WAITERS 4
 
 struct counts {
@@ -229,6 +231,7 @@ struct conn {
 	struct host_limit *named_limits[NAMED_LIMITS_MAX];
 	unsigned n_named_limits;
 	struct link of_traffic, idle;
+	struct link offered; /* in q->idle_conns */
 	struct link wanting; /* in q->wanting */
 	bool was_idle;       /* had nothing to do before its present job */
 	bool slow;           /* counts in n_slow */
@@ -237,6 +240,8 @@ struct conn {
 	bool probe; /* tries an egress proxy that was down */
 	bool lost_job; /* a job came back because the connection went */
 	uint64_t opened_us, ready_us;
+	uint64_t turn_us;     /* since when it serves this queue, */
+	uint32_t turn_jobs;   /* and after how many jobs */
 	struct addr source;   /* asked for */
 	struct route_addr to; /* owns its strings */
 	char *mx, *unix_path;
@@ -294,6 +299,8 @@ struct queue {
 	struct pair **pair_buckets;
 	uint32_t n_pair_buckets, n_pairs;
 	struct host_limit **host_buckets;
+	struct link *idle_conns; /* IDLE_BUCKETS of struct conn, by key */
+	uint32_t n_idle_conns;
 
 	struct limit server; /* server_max_outbound_connections */
 	struct counts counts;
@@ -460,6 +467,8 @@ void next_hop_of(const struct hop_queue *, struct next_hop *);
 void attempt_service(struct hop_queue *, struct slice *); /* do what there is to do */
 bool attempt_route_settled(struct hop_queue *);           /* else it is being asked for */
 void attempt_wake(struct queue *, struct slice *);        /* serve those who wait for freed limits */
+/* An idle session's limit is what this queue waits for: takes it over if it can. */
+bool attempt_take_over(struct hop_queue *, struct conn *, const struct limit *woken);
 /* A session failed for its address: the next address is tried, or `charge` deliveries are told and the queue waits; all
  * of them when the destination is known to be dead, and is looked at again at `recover_us` at the earliest (0 = it is not). */
 void attempt_failed(struct hop_queue *, const struct outcome *, const struct session_facts *, uint32_t charge,
@@ -490,7 +499,30 @@ bool dead_is(const struct hop_queue *);
 void dead_answered(struct hop_queue *); /* a session got ready */
 void dead_works(struct hop_queue *);    /* a transaction was completed */
 
+/* conn_key.c */
+struct conn_key {
+	uint32_t binding, demand;
+	const struct profile *profile;
+	enum route_method method;
+	struct addr source, peer;
+	bool secure, mx_secure;
+	const struct tlsa *tlsa;
+	const char *mx, *unix_path, *next_hop; /* these are borrowed */
+};
+void conn_key_of(const struct hop_queue *, const struct route_addr *, const struct addr *source,
+        bool any_source, struct conn_key *);
+bool conn_key_equal(const struct conn_key *, const struct conn_key *);
+void sibling_offer(struct conn *);                                  /* idle: may be taken over */
+void sibling_withdraw(struct conn *);                               /* no more */
+struct conn *sibling_find(struct queue *, const struct conn_key *); /* NULL = none */
+
 /* conn.c */
+/* The idle session serves this queue from now on; the limits have room. */
+void conn_take_over(struct conn *, struct hop_queue *to, struct limit *const *wanted, unsigned n,
+        struct host_limit *const *named, unsigned n_named, const struct limit *woken);
+bool conn_used_up(struct conn *); /* must not begin another job */
+/* Idle, and somebody waits for what it holds: serves him if it can, else quits. */
+void conn_make_room(struct conn *);
 struct conn *conn_open(struct hop_queue *, const struct route_addr *, const struct addr *source,
         bool any_source, struct limit *const *wanted, unsigned n, struct host_limit *const *named,
         unsigned n_named, struct throttle *const host[N_THROTTLE_KINDS]);
