@@ -68,6 +68,22 @@ static json_t *route(
 	return r;
 }
 
+static const char *word(const char *option, int value)
+{
+	return option_word_of(option, value)->word;
+}
+
+/* DANE as it comes to: with tls no it is not asked for, with an address as next hop there is nothing to ask. */
+static json_t *tls(const struct conn_options *o)
+{
+	bool none = o->tls == TLS_NO;
+
+	return json_pack("{s:s, s:s, s:s, s:s}", "tls", word("tls_use", (int)o->tls), "tls_verify",
+	        word("tls_verify", none ? (int)TLS_VERIFY_NO : (int)o->tls_verify), "tls_min_version",
+	        word("tls_version", (int)o->tls_min_version), "dane",
+	        word("dane_use", none ? (int)DANE_NO : (int)o->dane));
+}
+
 static json_t *limits(
         const struct conf *c, const struct conf_binding *b, const char *domain, const struct conn_options *o)
 {
@@ -127,6 +143,7 @@ json_t *explain_binding(const struct conf *c, const struct conf_binding *b, cons
 	json_object_set_new(out, "ehlo_origin", origin_of(c, "ehlo_hostname", b, domain));
 	json_object_set_new(out, "suspended", json_boolean(is_suspended(c, b, domain)));
 	json_object_set_new(out, "route", route(c, b, domain, &o));
+	json_object_set_new(out, "tls", tls(&o));
 	json_object_set_new(out, "limits", limits(c, b, domain, &o));
 	json_object_set_new(out, "options", options(c, b, domain));
 	return out;

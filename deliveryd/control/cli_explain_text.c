@@ -204,6 +204,23 @@ static void print_route(const json_t *r, const char *domain)
 	                                      : "");
 }
 
+static void print_tls(const json_t *t)
+{
+	fputs("    TLS      ", stdout);
+	put_key(t, "tls");
+	if (strcmp(text_of(t, "tls"), "no") == 0) {
+		puts(", and so no DANE");
+		return;
+	}
+	fputs(", from version ", stdout);
+	put_key(t, "tls_min_version");
+	fputs(" on, tls_verify ", stdout);
+	put_key(t, "tls_verify");
+	fputs("; DANE ", stdout);
+	put_key(t, "dane");
+	puts(strcmp(text_of(t, "dane"), "no") == 0 ? "" : ", which goes before them");
+}
+
 static void print_limits(const json_t *l)
 {
 	fputs("    limits   ", stdout);
@@ -302,6 +319,7 @@ static void print_binding(const json_t *b, const char *domain)
 	put_key(b, "ehlo_origin");
 	putchar('\n');
 	print_route(json_object_get(b, "route"), domain);
+	print_tls(json_object_get(b, "tls"));
 	print_limits(json_object_get(b, "limits"));
 	print_options(json_object_get(b, "options"));
 	print_live(json_object_get(b, "live"));

@@ -184,6 +184,7 @@ Recipient bob@gmail.com: acme, by match_domain
     source   192.0.2.20,2001:db8::20    policy.json: bindings.acme
     EHLO     acme.example.net    policy.json: bindings.acme
     route    MX hosts of gmail.com; esmtp, port 25
+    TLS      ifavailable, from version 1.0 on, tls_verify no; DANE ifavailable, which goes before them
     limits   5 connections to this next hop, 20000 in all; 100 recipients at a time
     options that differ from the built-in ones
       ehlo_hostname = "acme.example.net"    policy.json: bindings.acme
