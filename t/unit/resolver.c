@@ -10,7 +10,7 @@
 #include "base/metrics.h"
 #include "route/resolver/dns_lookup.h"
 #include "route/resolver/resolv_conf.h"
-#include "route/resolver/resolver.h"
+#include "route/resolver/resolver_in.h"
 #include "t/lib/dns_server.h"
 
 #define ANSWER_FLAGS (DNS_WIRE_QR | DNS_WIRE_RD | DNS_WIRE_RA)
@@ -524,6 +524,39 @@ static void only_the_silent_get_another_round(void **state)
 	assert_int_equal(a.outcome, DNS_ANSWER);
 	assert_int_equal(dns_server_fake_asked(w.servers[0]), 1);
 	assert_int_equal(dns_server_fake_asked(w.servers[1]), 2);
+	teardown(&w);
+}
+
+/* What a validator will not answer may be forged: who does not validate is not asked for his opinion of it. */
+static void servfail_of_a_validator_stands(void **state)
+{
+	static const struct {
+		bool trusted[2];
+		enum dns_outcome outcome;
+	} cases[] = {{{true, false}, DNS_FAILED}, {{true, true}, DNS_ANSWER}, {{false, false}, DNS_ANSWER},
+	        {{false, true}, DNS_ANSWER}};
+	struct world w;
+	struct answer a;
+
+	(void)state;
+	for (size_t i = 0; i < array_len(cases); i++) {
+		setup(&w, 2, (dns_server_answer *const[]){servfail, good});
+		for (unsigned k = 0; k < 2; k++) /* loopback is trusted by itself */
+			w.resolver->servers->servers[k].trust_ad = cases[i].trusted[k];
+		ask(&w, "d.test", DNS_A, &a);
+		advance(&w, 100);
+		assert_true(a.done);
+		assert_int_equal(a.outcome, cases[i].outcome);
+		assert_int_equal(dns_server_fake_asked(w.servers[1]), a.outcome == DNS_ANSWER);
+		teardown(&w);
+	}
+	/* but one that says nothing is not the end of it */
+	setup(&w, 2, (dns_server_answer *const[]){silent, good});
+	w.resolver->servers->servers[1].trust_ad = false;
+	ask(&w, "d.test", DNS_A, &a);
+	advance(&w, 3000);
+	assert_int_equal(a.outcome, DNS_ANSWER);
+	assert_false(a.authentic);
 	teardown(&w);
 }
 
@@ -1236,6 +1269,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_silent_server_goes_last),
         cmocka_unit_test(nobody_listens),
         cmocka_unit_test(only_the_silent_get_another_round),
+        cmocka_unit_test(servfail_of_a_validator_stands),
         cmocka_unit_test(a_server_that_cannot_be_reached),
         cmocka_unit_test(out_of_descriptors),
         cmocka_unit_test(without_edns_where_it_is_not_known),

@@ -29,6 +29,7 @@ struct dns_lookup {
 
 	uint8_t order[DNS_SERVERS_MAX];
 	bool answered_badly[DNS_SERVERS_MAX];
+	bool judged; /* SERVFAIL of a validator: it may be that the answer is forged, and who does not validate would believe it */
 	unsigned n_order, next; /* of order */
 	unsigned round;
 	uint64_t round_us; /* its begin */
@@ -159,10 +160,15 @@ static void ask_tcp(struct dns_lookup *l)
 	enter(l, LOOKUP_TCP, now_us(l) + patience);
 }
 
+static bool may_ask(const struct dns_lookup *l, unsigned i)
+{
+	return !l->answered_badly[i] && (!l->judged || l->servers->servers[i].trust_ad);
+}
+
 static bool any_left(const struct dns_lookup *l)
 {
 	for (unsigned i = 0; i < l->n_order; i++)
-		if (!l->answered_badly[l->order[i]])
+		if (may_ask(l, l->order[i]))
 			return true;
 	return false;
 }
@@ -180,7 +186,7 @@ static void next_server(struct dns_lookup *l)
 	}
 	while (l->next < l->n_order) {
 		l->current = l->order[l->next++];
-		if (l->answered_badly[l->current])
+		if (!may_ask(l, l->current))
 			continue;
 		l->edns = dns_server_edns(server(l), now_us(l));
 		ask_udp(l);
@@ -201,6 +207,7 @@ static void next_round(struct dns_lookup *l)
 static void begin(struct dns_lookup *l)
 {
 	memset(l->answered_badly, 0, sizeof(l->answered_badly));
+	l->judged = false;
 	l->n_order = dns_servers_order(l->servers, now_us(l), l->order);
 	l->round = l->next = 0;
 	l->round_us = now_us(l);
@@ -250,6 +257,7 @@ static void bad_answer(struct dns_lookup *l, const struct dns_read *read)
 	metric_add(l->env->n_bad, 1);
 	note(l, read->why);
 	l->answered_badly[l->current] = true;
+	l->judged |= read->servfail && server(l)->trust_ad;
 	if (read->loop)
 		finish_failed(l);
 	else

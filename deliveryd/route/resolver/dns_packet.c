@@ -19,6 +19,7 @@
 #define TYPE_OPT 41
 #define RCODE_NOERROR 0
 #define RCODE_FORMERR 1
+#define RCODE_SERVFAIL 2
 #define RCODE_NXDOMAIN 3
 #define RCODE_NOTIMP 4
 #define RCODE_BADVERS 16
@@ -465,6 +466,7 @@ static enum dns_reading failed_rcode(struct dns_read *out, unsigned rcode, bool 
 
 	if (edns_sent && (rcode == RCODE_FORMERR || rcode == RCODE_NOTIMP || rcode == RCODE_BADVERS))
 		return DNS_READ_NO_EDNS;
+	out->servfail = rcode == RCODE_SERVFAIL;
 	if (rcode < array_len(names))
 		return failed(out, names[rcode]);
 	snprintf(out->why, sizeof(out->why), rcode == RCODE_BADVERS ? "BADVERS" : "rcode %u", rcode);

@@ -56,6 +56,7 @@ struct dns_read {
 	struct dns_question next;  /* DNS_READ_FOLLOW */
 	uint32_t ttl_s;            /* DNS_READ_FOLLOW: of the CNAMEs so far */
 	bool ad;
+	bool servfail; /* DNS_READ_FAILED: of a validator perhaps its judgement */
 	bool loop; /* DNS_READ_FAILED for good: a CNAME loop or too long a chain; other servers say the same
 	            */
 	char why[128];
