@@ -54,6 +54,7 @@ struct conn {
 	struct conn *next, *prev;
 	struct scripted_mx *mx;
 	int fd;
+	unsigned number;
 	struct event readable, writable;
 	struct timer timer;
 	struct str in, out, said; /* said: the reply line begun */
@@ -486,6 +487,7 @@ static void mail_keep(struct conn *c)
 			str_add_char(&list, ' ');
 		str_add(&list, c->accepted[i]);
 	}
+	m->connection = c->number;
 	m->source = mem_strdup(c->source);
 	m->hello = mem_strdup(c->hello ? c->hello : "");
 	m->sender = mem_strdup(c->sender ? c->sender : "");
@@ -806,7 +808,7 @@ static void on_accept(evutil_socket_t fd, short what, void *ctx)
 	if (c->next)
 		c->next->prev = c;
 	mx->conns = c;
-	mx->connections++;
+	c->number = ++mx->connections;
 	if (++mx->open > mx->most)
 		mx->most = mx->open;
 	log_line(mx, "+");

@@ -39,6 +39,7 @@ struct scripted_mail {
 	char *params;                               /* of MAIL, behind the address */
 	char *body;                                 /* dots unstuffed, up to the end of data */
 	size_t body_len;
+	unsigned connection; /* which one it came over, from 1 on */
 };
 
 struct scripted_mx *scripted_mx_new(struct loop *, const char *address); /* "127.0.0.5", "::1"; any port */
