@@ -1,9 +1,12 @@
 /*
  * mailload - the two ends of a throughput measurement, cheap enough not to be its bound
  *
- *   mailload sink --listen ADDR:PORT [--listen ...]
- *        SMTP sink. Prints "ready", then on SIGTERM or SIGINT one JSON object: messages, bytes, connections,
- *        messages by source address, first and last message (monotonic seconds).
+ *   mailload sink --listen ADDR:PORT [--listen ...] [--rtt MS] [--cert FILE [--no-tickets]] [--chunking]
+ *        SMTP sink. Prints "ready", then on SIGTERM or SIGINT one JSON object: messages, bytes, connections and the most at
+ *        once, TLS handshakes and how many of them resumed a session, messages by source address, first and last message
+ *        (monotonic seconds). --rtt: whatever it says (banner, replies, its part of a handshake) is said so much later,
+ *        as over a line of that round trip time; the window never is what bounds. --cert: STARTTLS, with certificate and key
+ *        in one PEM file; --no-tickets: no TLS session can be resumed. --chunking: BDAT.
  *   mailload gen --to ADDR:PORT|/unix/path [--lmtp] [--sessions 20] [--messages 100000] [--size 5120]
  *                [--domains 100] [--bindings 4] [--stamp]
  *        Sends MAIL, RCPT, DATA in one write, then the message; with --stamp the message carries X-Binding: bN, else the
@@ -15,6 +18,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <gnutls/gnutls.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -23,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -104,9 +109,17 @@ static void write_small(int fd, const char *data, size_t len)
 
 /* --- sink --------------------------------------------------------------------------------------------------- */
 
+struct sink;
 struct sink_conn {
-	int fd;
-	bool listening, in_data, quit;
+	struct sink *sink;
+	int fd; /* -1 = closed, and there are words under way */
+	bool listening, in_data, quit, left;
+	gnutls_session_t tls; /* NULL = clear */
+	bool shaking;         /* in the handshake */
+	unsigned under_way;
+	bool in_chunk;
+	uint64_t chunk; /* bytes of a BDAT chunk still to come */
+	bool last_chunk;
 	int source;
 	size_t len;
 	char *in;     /* IN_SIZE; commands, or the last bytes of data */
@@ -114,14 +127,183 @@ struct sink_conn {
 	unsigned n_tail;
 };
 
+/* Said, and not there yet. The delay is the same for all, so that one line in order of time will do. */
+struct words {
+	struct words *next;
+	double due;
+	struct sink_conn *to;
+	size_t len;
+	char text[];
+};
+
 struct sink {
 	int epoll;
+	double rtt_s;
+	struct words *first_words, **last_words;
+	gnutls_certificate_credentials_t cert;
+	gnutls_priority_t priority;
+	gnutls_datum_t ticket_key;
+	bool tickets, chunking;
+	uint64_t handshakes, resumed, open, peak;
 	uint64_t messages, bytes, connections;
 	double first, last;
 	uint32_t source_addr[MAX_SOURCES];
 	uint64_t source_messages[MAX_SOURCES];
 	int n_sources;
 };
+
+static void put(int fd, const char *text, size_t len)
+{
+	/* a client that has gone is seen when it is read from */
+	if (fd >= 0 && send(fd, text, len, MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ECONNRESET)
+		die("send");
+}
+
+/* From here on it is closed as far as we are concerned; the client's close is only read to end it. */
+static void leave(struct sink_conn *c)
+{
+	if (c->left)
+		return;
+	c->left = true;
+	c->sink->open--;
+	shutdown(c->fd, SHUT_WR);
+}
+
+static void say_raw(struct sink_conn *c, const char *text, size_t len)
+{
+	struct sink *s = c->sink;
+	struct words *w;
+
+	if (s->rtt_s <= 0) {
+		put(c->fd, text, len);
+		return;
+	}
+	w = malloc(sizeof(*w) + len);
+	w->next = NULL;
+	w->due = now_s() + s->rtt_s;
+	w->to = c;
+	w->len = len;
+	memcpy(w->text, text, len);
+	*s->last_words = w;
+	s->last_words = &w->next;
+	c->under_way++;
+}
+
+static void say(struct sink_conn *c, const char *text, size_t len)
+{
+	if (!c->tls)
+		say_raw(c, text, len);
+	else if (gnutls_record_send(c->tls, text, len) != (ssize_t)len)
+		die("TLS record");
+}
+
+static void sink_free(struct sink_conn *c)
+{
+	if (c->fd >= 0 || c->under_way)
+		return;
+	if (c->tls)
+		gnutls_deinit(c->tls);
+	free(c->in);
+	free(c);
+}
+
+/* What has arrived by now. Returns how long until the next does, in ms. */
+static int sink_arrivals(struct sink *s)
+{
+	while (s->first_words) {
+		struct words *w = s->first_words;
+		double wait = w->due - now_s();
+
+		if (wait > 0)
+			return wait > 1 ? 1000 : (int)(wait * 1000) + 1;
+		s->first_words = w->next;
+		if (!s->first_words)
+			s->last_words = &s->first_words;
+		put(w->to->fd, w->text, w->len);
+		w->to->under_way--;
+		if (w->to->quit && !w->to->under_way && w->to->fd >= 0)
+			leave(w->to);
+		sink_free(w->to);
+		free(w);
+	}
+	return 1000;
+}
+
+/* --- sink: TLS --------------------------------------------------------------------------------------------- */
+
+static ssize_t tls_push(gnutls_transport_ptr_t ptr, const void *data, size_t len)
+{
+	say_raw(ptr, data, len);
+	return (ssize_t)len;
+}
+
+static ssize_t tls_pull(gnutls_transport_ptr_t ptr, void *data, size_t len)
+{
+	struct sink_conn *c = ptr;
+	ssize_t n = recv(c->fd, data, len, 0);
+
+	if (n < 0)
+		gnutls_transport_set_errno(c->tls, errno);
+	return n;
+}
+
+static void tls_begin(struct sink_conn *c)
+{
+	struct sink *s = c->sink;
+
+	if (gnutls_init(&c->tls, GNUTLS_SERVER | GNUTLS_NONBLOCK) < 0 || gnutls_priority_set(c->tls, s->priority) < 0 ||
+	        gnutls_credentials_set(c->tls, GNUTLS_CRD_CERTIFICATE, s->cert) < 0)
+		die("TLS");
+	if (s->tickets)
+		gnutls_session_ticket_enable_server(c->tls, &s->ticket_key);
+	gnutls_transport_set_ptr(c->tls, c);
+	gnutls_transport_set_push_function(c->tls, tls_push);
+	gnutls_transport_set_pull_function(c->tls, tls_pull);
+	c->shaking = true;
+}
+
+static bool tls_shake(struct sink_conn *c)
+{
+	int done = gnutls_handshake(c->tls);
+
+	if (done == GNUTLS_E_AGAIN || done == GNUTLS_E_INTERRUPTED)
+		return false;
+	if (done < 0)
+		return false; /* its end will be read */
+	c->shaking = false;
+	c->sink->handshakes++;
+	c->sink->resumed += gnutls_session_is_resumed(c->tls) != 0;
+	return true;
+}
+
+static void tls_load(struct sink *s, const char *file)
+{
+	if (gnutls_certificate_allocate_credentials(&s->cert) < 0 ||
+	        gnutls_certificate_set_x509_key_file(s->cert, file, file, GNUTLS_X509_FMT_PEM) < 0 ||
+	        gnutls_priority_init(&s->priority, "NORMAL", NULL) < 0 || gnutls_session_ticket_key_generate(&s->ticket_key) < 0)
+		die(file);
+	s->tickets = true;
+}
+
+static ssize_t sink_recv(struct sink_conn *c, char *to, size_t size)
+{
+	ssize_t n;
+
+	if (!c->tls) {
+		n = recv(c->fd, to, size, 0);
+		return n < 0 && (errno == EAGAIN || errno == EINTR) ? -1 : n < 0 ? 0 : n;
+	}
+	if (c->shaking && !tls_shake(c)) {
+		char probe; /* the client's close, if that is what it was */
+
+		n = recv(c->fd, &probe, 1, MSG_PEEK);
+		return n == 0 || (n < 0 && errno != EAGAIN) ? 0 : -1;
+	}
+	n = gnutls_record_recv(c->tls, to, size);
+	return n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED ? -1 : n < 0 ? 0 : n;
+}
+
+/* --- sink: connections ---------------------------------------------------------------------------------------- */
 
 static int sink_source(struct sink *s, uint32_t addr)
 {
@@ -147,9 +329,12 @@ static void sink_accept(struct sink *s, int listener)
 		c->fd = fd;
 		c->in = malloc(IN_SIZE);
 		c->source = sink_source(s, peer.sin_addr.s_addr);
+		c->sink = s;
 		s->connections++;
+		if (++s->open > s->peak)
+			s->peak = s->open;
 		watch(s->epoll, fd, EPOLLIN, c);
-		write_small(fd, "220 sink ESMTP\r\n", 16);
+		say(c, "220 sink ESMTP\r\n", 16);
 		len = sizeof(peer);
 	}
 }
@@ -184,12 +369,23 @@ static ssize_t sink_find_end(struct sink_conn *c, const char *p, size_t n)
 
 static void sink_command(struct sink_conn *c, const char *line, char *out, size_t *n_out)
 {
-	static const char ehlo[] = "250-sink\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250 8BITMIME\r\n";
+	const struct sink *s = c->sink;
+	char ehlo[160];
 	const char *reply = "250 ok\r\n";
 
-	if (strncasecmp(line, "EHLO", 4) == 0 || strncasecmp(line, "LHLO", 4) == 0)
+	if (strncasecmp(line, "EHLO", 4) == 0 || strncasecmp(line, "LHLO", 4) == 0) {
+		snprintf(ehlo, sizeof(ehlo), "250-sink\r\n250-PIPELINING\r\n%s%s250-SIZE 104857600\r\n250 8BITMIME\r\n",
+		        s->cert && !c->tls ? "250-STARTTLS\r\n" : "", s->chunking ? "250-CHUNKING\r\n" : "");
 		reply = ehlo;
-	else if (strncasecmp(line, "DATA", 4) == 0) {
+	} else if (strncasecmp(line, "STARTTLS", 8) == 0 && s->cert && !c->tls) {
+		c->shaking = true;
+		reply = "220 go\r\n";
+	} else if (strncasecmp(line, "BDAT ", 5) == 0 && s->chunking) {
+		c->chunk = strtoull(line + 5, NULL, 10);
+		c->last_chunk = strstr(line, "LAST") != NULL;
+		c->in_chunk = true;
+		return;
+	} else if (strncasecmp(line, "DATA", 4) == 0) {
 		reply = "354 go\r\n";
 		c->in_data = true;
 		memcpy(c->tail, "\r\n", 2); /* the line end of DATA counts */
@@ -202,12 +398,21 @@ static void sink_command(struct sink_conn *c, const char *line, char *out, size_
 	*n_out += strlen(reply);
 }
 
+static void sink_taken(struct sink *s, const struct sink_conn *c)
+{
+	s->messages++;
+	s->source_messages[c->source]++;
+	s->last = now_s();
+	if (s->messages == 1)
+		s->first = s->last;
+}
+
 static void sink_take(struct sink *s, struct sink_conn *c)
 {
 	char out[8192];
 	size_t n_out = 0, at = 0;
 
-	while (at < c->len && n_out < sizeof(out) - 256) {
+	while ((at < c->len || (c->in_chunk && !c->chunk)) && n_out < sizeof(out) - 256) {
 		if (c->in_data) {
 			ssize_t end = sink_find_end(c, c->in + at, c->len - at);
 
@@ -219,11 +424,20 @@ static void sink_take(struct sink *s, struct sink_conn *c)
 			s->bytes += (uint64_t)end;
 			at += (size_t)end;
 			c->in_data = false;
-			s->messages++;
-			s->source_messages[c->source]++;
-			s->last = now_s();
-			if (s->messages == 1)
-				s->first = s->last;
+			sink_taken(s, c);
+			memcpy(out + n_out, "250 taken\r\n", 11);
+			n_out += 11;
+		} else if (c->in_chunk) {
+			size_t step = c->len - at < c->chunk ? c->len - at : (size_t)c->chunk;
+
+			s->bytes += step;
+			at += step;
+			c->chunk -= step;
+			if (c->chunk)
+				break;
+			c->in_chunk = false;
+			if (c->last_chunk)
+				sink_taken(s, c);
 			memcpy(out + n_out, "250 taken\r\n", 11);
 			n_out += 11;
 		} else {
@@ -231,6 +445,7 @@ static void sink_take(struct sink *s, struct sink_conn *c)
 
 			if (!nl)
 				break;
+			*nl = 0;
 			sink_command(c, c->in + at, out, &n_out);
 			at = (size_t)(nl - c->in) + 1;
 		}
@@ -238,32 +453,39 @@ static void sink_take(struct sink *s, struct sink_conn *c)
 	memmove(c->in, c->in + at, c->len - at);
 	c->len -= at;
 	if (n_out)
-		send(c->fd, out, n_out, MSG_NOSIGNAL);
-	if (c->quit)
-		shutdown(c->fd, SHUT_WR); /* the client's close ends it */
+		say(c, out, n_out);
+	if (c->shaking)
+		tls_begin(c);
+	if (c->quit && !c->under_way)
+		leave(c);
 }
 
 static void sink_read(struct sink *s, struct sink_conn *c)
 {
-	ssize_t n = read(c->fd, c->in + c->len, IN_SIZE - c->len);
+	ssize_t n;
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
-		close(c->fd);
-		free(c->in);
-		free(c);
-		return;
-	}
-	c->len += (size_t)n;
-	sink_take(s, c);
+	do {
+		n = sink_recv(c, c->in + c->len, IN_SIZE - c->len);
+		if (n < 0)
+			return;
+		if (n == 0) {
+			close(c->fd);
+			c->fd = -1;
+			if (!c->left)
+				s->open--;
+			sink_free(c);
+			return;
+		}
+		c->len += (size_t)n;
+		sink_take(s, c);
+	} while (c->tls && !c->shaking && gnutls_record_check_pending(c->tls));
 }
 
 static void sink_report(const struct sink *s)
 {
-	printf("{\"messages\": %lu, \"bytes\": %lu, \"connections\": %lu, \"seconds\": %.3f, \"cpu\": %.3f, "
-	       "\"sources\": {",
-	        s->messages, s->bytes, s->connections, s->last - s->first, cpu_s());
+	printf("{\"messages\": %lu, \"bytes\": %lu, \"connections\": %lu, \"peak\": %lu, \"handshakes\": %lu, "
+	       "\"resumed\": %lu, \"seconds\": %.3f, \"cpu\": %.3f, \"sources\": {",
+	        s->messages, s->bytes, s->connections, s->peak, s->handshakes, s->resumed, s->last - s->first, cpu_s());
 	for (int i = 0; i < s->n_sources; i++) {
 		struct in_addr a = {.s_addr = s->source_addr[i]};
 
@@ -287,22 +509,57 @@ static void sink_listen(struct sink *s, const char *where)
 	watch(s->epoll, c->fd, EPOLLIN, c);
 }
 
+static void sink_options(struct sink *s, int argc, char **argv)
+{
+	bool tickets = true;
+
+	for (int i = 0; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : "";
+
+		if (strcmp(argv[i], "--no-tickets") == 0)
+			tickets = false;
+		else if (strcmp(argv[i], "--chunking") == 0)
+			s->chunking = true;
+		else if (strcmp(argv[i], "--listen") == 0)
+			sink_listen(s, value), i++;
+		else if (strcmp(argv[i], "--rtt") == 0)
+			s->rtt_s = atof(value) / 1000, i++;
+		else if (strcmp(argv[i], "--cert") == 0)
+			tls_load(s, value), i++;
+		else
+			die(argv[i]);
+	}
+	s->tickets = s->tickets && tickets;
+}
+
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 static int sink_main(int argc, char **argv)
 {
 	struct sink s = {.epoll = epoll_create1(EPOLL_CLOEXEC)};
 	struct epoll_event events[256];
 
-	for (int i = 0; i + 1 < argc; i += 2)
-		if (strcmp(argv[i], "--listen") == 0)
-			sink_listen(&s, argv[i + 1]);
+	s.last_words = &s.first_words;
+	sink_options(&s, argc, argv);
+	raise_descriptors();
 	puts("ready");
 	fflush(stdout);
 	while (!stop) {
-		int n = epoll_wait(s.epoll, events, 256, 1000);
+		int n = epoll_wait(s.epoll, events, 256, sink_arrivals(&s));
 
 		for (int i = 0; i < n; i++) {
 			struct sink_conn *c = events[i].data.ptr;
 
+			if (c->fd < 0)
+				continue;
 			if (c->listening)
 				sink_accept(&s, c->fd);
 			else
