@@ -33,6 +33,7 @@
 #include "session/local_addrs.h"
 #include "session/session.h"
 #include "spool/spool.h"
+#include "spool/view.h"
 
 #define NETS_MAX 64
 #define LISTEN_BACKLOG 1024
@@ -62,6 +63,7 @@ struct daemon {
 	struct trace *trace;
 	struct workers *disk;
 	struct spool *spool;
+	struct view *view; /* NULL = not wanted */
 	struct local_addrs *local;
 	struct resolver *resolver;
 	struct router *router;
@@ -199,6 +201,15 @@ static bool make_spool(struct daemon *d, const struct process_options *p, struct
 
 	d->spool = spool_open(&conf, err);
 	return d->spool != NULL;
+}
+
+static void make_view(struct daemon *d, const struct process_options *p)
+{
+	char *path = mem_printf("%s/" VIEW_FILE, p->spool_path);
+
+	if (p->spool_view)
+		d->view = view_new(d->spool, path);
+	mem_free(&path);
 }
 
 static unsigned dns_servers(const struct process_options *p, struct resolver_server out[SERVERS_MAX])
@@ -489,7 +500,7 @@ static bool start_threads(struct daemon *d, struct error *err)
 	for (unsigned i = 0; i < d->n_net_threads; i++)
 		if (!role_start(&d->net_roles[i], err))
 			return false;
-	return true;
+	return d->view == NULL || view_start(d->view, err);
 }
 
 static void post_event(struct daemon *d, enum event_type type, const char *reason)
@@ -521,6 +532,7 @@ struct daemon *daemon_start(const char *config_path, struct policy *policy, stru
 	queue_start(d->queue);
 	make_handoffs(d, sockets);
 	make_control(d, sockets);
+	make_view(d, p);
 	post_event(d, EVENT_START, NULL);
 	return start_threads(d, err) ? d : NULL;
 }
@@ -614,6 +626,7 @@ void daemon_stop(struct daemon **p)
 	role_stop(&d->queue_role);
 	role_stop(&d->spool_role);
 	spool_finish(d->spool); /* the last commit, before anything that may take its time */
+	view_stop(&d->view);
 	workers_free(&d->disk);
 	spool_close(&d->spool);
 	post_event(d, EVENT_STOP, NULL);

@@ -318,6 +318,7 @@ static bool batch_write(struct spool *s, struct batch *b)
 	seg->end += bytes;
 	seg->next_sequence = ++s->sequence;
 	s->oldest_stated = head.oldest;
+	atomic_store(&s->committed, seg->number << 32 | seg->end);
 	metric_add(s->m.batches, 1);
 	metric_add(s->m.records, b->count);
 	metric_add(s->m.bytes, bytes);

@@ -3,7 +3,7 @@
 
 #include "spool/disk_io.h"
 
-static bool batch_check(const struct scan *scan, uint64_t at, struct batch_head *b)
+bool scan_batch(const struct scan *scan, uint64_t at, struct batch_head *b)
 {
 	uint32_t seed = record_seed(scan->head->number, scan->head->nonce), off = BATCH_HEAD;
 	const uint8_t *p = scan->image + at;
@@ -72,7 +72,7 @@ static uint64_t find_batch(const struct scan *scan, uint64_t at, uint64_t sequen
 	struct batch_head b;
 
 	for (at += DISK_BLOCK; at + BATCH_HEAD <= scan->n; at += DISK_BLOCK)
-		if (batch_check(scan, at, &b) && b.sequence > sequence && b.sequence < scan->stop_sequence)
+		if (scan_batch(scan, at, &b) && b.sequence > sequence && b.sequence < scan->stop_sequence)
 			return at;
 	return 0;
 }
@@ -89,7 +89,7 @@ void scan_segment(struct scan *scan)
 		struct batch_head b;
 		uint64_t next;
 
-		if (batch_check(scan, at, &b) && b.sequence == scan->next_sequence) {
+		if (scan_batch(scan, at, &b) && b.sequence == scan->next_sequence) {
 			batch_emit(scan, at, &b);
 			at = scan->end;
 			continue;
@@ -99,7 +99,7 @@ void scan_segment(struct scan *scan)
 			break;
 		salvage(scan, at, next);
 		at = next;
-		(void)batch_check(scan, at, &b);
+		(void)scan_batch(scan, at, &b);
 		scan->next_sequence = b.sequence;
 	}
 	if (scan->stop_sequence != UINT64_MAX && scan->next_sequence < scan->stop_sequence) {

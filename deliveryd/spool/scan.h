@@ -30,5 +30,7 @@ struct scan {
 	uint64_t damaged_at;         /* offset of the first */
 };
 void scan_segment(struct scan *);
+/* Is there a batch of this segment at this offset, whole, and do all its records check? */
+bool scan_batch(const struct scan *, uint64_t at, struct batch_head *);
 
 #endif

@@ -122,6 +122,7 @@ bool spool_replay(
 		s->failed = true;
 		return false;
 	}
+	atomic_store(&s->committed, s->current->number << 32 | s->current->end);
 	(void)malloc_trim(0); /* all envelopes were in memory at once */
 	space_look(s);
 	return true;

@@ -95,6 +95,7 @@ struct spool {
 	_Atomic uint64_t uncommitted, uncommitted_since_us;
 	_Atomic uint64_t min_free, memory; /* as in cfg, until spool_set_limits() */
 	_Atomic uint64_t free_bytes;       /* as last asked */
+	_Atomic uint64_t committed;        /* all before is synced: segment << 32 | offset */
 	_Atomic int health;
 	_Atomic uint64_t read_bytes; /* read back for cursors, and still with them */
 	_Atomic uint64_t reads_waiting;
@@ -106,7 +107,7 @@ struct spool {
 	struct segment *current;
 	uint64_t sequence;      /* of the next batch */
 	uint64_t number_floor;  /* next segment's number at least */
-	uint64_t oldest_stated; /* in a head that is synced: what is older may go */
+	_Atomic uint64_t oldest_stated; /* others may look; in a head that is synced: what is older may go */
 	struct stock stock;
 	struct index index;
 	struct settings settings;

@@ -124,6 +124,10 @@ bool rig_open(struct rig *rig)
 	}
 	spool_start(rig->spool, rig->loop);
 	rig_run(rig);
+	if (rig->view_path != NULL) {
+		rig->view = view_new(rig->spool, rig->view_path);
+		(void)view_round(rig->view);
+	}
 	return true;
 }
 
@@ -137,6 +141,8 @@ void rig_advance(struct rig *rig, uint64_t us)
 {
 	fake_clock_advance(&rig->clock, us);
 	rig_run(rig);
+	if (rig->view != NULL && ++rig->view_turns % 7 == 0)
+		(void)view_round(rig->view);
 }
 
 void rig_close(struct rig *rig)
@@ -144,6 +150,7 @@ void rig_close(struct rig *rig)
 	if (rig->spool == NULL)
 		return;
 	rig_run(rig);
+	view_stop(&rig->view);
 	spool_close(&rig->spool);
 	loop_free(&rig->loop); /* its hooks go with it */
 	rig->loop = loop_new("spool", &rig->clock.clock);

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "spool/disk_io.h"
 #include "spool/spool.h"
+#include "spool/view.h"
 
 struct rig_delivery {
 	uint32_t index, attempts;
@@ -43,6 +44,10 @@ struct rig {
 	size_t n_live;
 	struct rig_setting *settings;
 	size_t n_settings;
+	/* the operators' file, if a path is set before rig_open(): read on at opening, then now and then */
+	const char *view_path;
+	struct view *view;
+	unsigned view_turns;
 };
 
 void rig_init(struct rig *, const char *path, struct disk_io *, uint64_t segment_size);

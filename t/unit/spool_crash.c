@@ -4,9 +4,19 @@
 #include "config.h"
 #include "t/lib/test.h"
 
+#include <unistd.h>
 #include "base/log.h"
 #include "t/lib/sim_disk.h"
 #include "t/lib/spool_model.h"
+#include "t/lib/view_check.h"
+
+/* spool_crash_view.t is the same once more, with the operators' file, and without index files. */
+#ifndef WITH_VIEW
+#define WITH_VIEW false
+#define SEEDS 300
+#else
+#define SEEDS 60
+#endif
 
 #define SMALL ((uint64_t)64 * 1024)
 
@@ -23,6 +33,7 @@ struct world {
 	struct model model;
 	uint64_t seed;
 	const char *story;
+	char *folder, *view; /* own */
 };
 
 static void no_log(void *ctx, enum log_level level, const char *line)
@@ -49,6 +60,18 @@ static void world_new(struct world *w, uint64_t seed)
 	rig_init(&w->rig, "spool", &w->disk->io, SMALL);
 	fake_rnd_init(&w->rig.rnd, seed);
 	model_init(&w->model, &w->rig, seed);
+	if (!WITH_VIEW)
+		return;
+	w->folder = test_folder_new();
+	w->rig.view_path = w->view = mem_printf("%s/view.db", w->folder);
+}
+
+static void view_free(struct world *w)
+{
+	if (!WITH_VIEW)
+		return;
+	test_folder_remove(&w->folder);
+	mem_free(&w->view);
 }
 
 static void tell_metrics(const struct world *w)
@@ -71,6 +94,7 @@ static void world_free(struct world *w)
 	model_free(&w->model);
 	rig_free(&w->rig);
 	sim_disk_free(&w->disk);
+	view_free(w);
 }
 
 static void fail_world(struct world *w, const char *what)
@@ -86,10 +110,23 @@ static void check(struct world *w, bool bodies)
 		fail_world(w, "after replay");
 }
 
+/* What may be deleted at will. */
+static void delete_disposable(struct world *w)
+{
+	if (WITH_VIEW && w->seed % 2 == 0)
+		sim_disk_remove_all(w->disk, ".idx");
+	if (WITH_VIEW && w->seed % 4 < 2)
+		(void)unlink(w->view);
+}
+
 static void must_open(struct world *w)
 {
+	delete_disposable(w);
 	if (!rig_open(&w->rig))
 		fail_world(w, "open");
+	if (WITH_VIEW && spool_health(w->rig.spool) == SPOOL_OK &&
+	        !view_check(w->view, &w->rig, w->model.fault, sizeof(w->model.fault)))
+		fail_world(w, "after replay");
 	check(w, true);
 }
 
@@ -166,7 +203,7 @@ static void live_at_random(uint64_t seed)
 
 static void test_random_lives(void **state)
 {
-	unsigned first = env_number("SPOOL_CRASH_FIRST", 1), n = env_number("SPOOL_CRASH_SEEDS", 300);
+	unsigned first = env_number("SPOOL_CRASH_FIRST", 1), n = env_number("SPOOL_CRASH_SEEDS", SEEDS);
 
 	(void)state;
 	for (unsigned seed = first; seed < first + n; seed++)
@@ -214,7 +251,7 @@ static void after_accident(struct world *w)
 
 static void each_call(enum sim_accident accident, const char *story)
 {
-	unsigned seeds = env_number("SPOOL_CRASH_SEEDS", 300) / 40;
+	unsigned seeds = env_number("SPOOL_CRASH_SEEDS", SEEDS) / 40;
 	uint64_t first = env_number("SPOOL_CRASH_FIRST", 1);
 
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
@@ -300,7 +337,7 @@ static void open_or_leave_alone(struct world *w)
 /* A life that ended in a cut; then each call of the next start has an accident, and the start after that must do. */
 static void each_call_of_start(enum sim_accident accident, bool full, const char *story)
 {
-	unsigned seeds = env_number("SPOOL_CRASH_SEEDS", 300) / 20;
+	unsigned seeds = env_number("SPOOL_CRASH_SEEDS", SEEDS) / 20;
 	uint64_t first = env_number("SPOOL_CRASH_FIRST", 1);
 
 	for (uint64_t seed = first; seed < first + seeds; seed++) {

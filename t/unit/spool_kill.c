@@ -15,6 +15,7 @@
 #include <uthash.h>
 #include "base/log.h"
 #include "t/lib/spool_rig.h"
+#include "t/lib/view_check.h"
 
 #define SEGMENT ((uint64_t)1024 * 1024)
 #define OUTSTANDING 40
@@ -186,6 +187,24 @@ static void *child_spool_thread(void *ctx)
 	return NULL;
 }
 
+/* The operators' file, read on without a pause. */
+static void *child_view_thread(void *ctx)
+{
+	for (;;)
+		(void)view_round(ctx);
+	return NULL;
+}
+
+static void child_view(struct spool *s, const char *path)
+{
+	char *file = mem_printf("%s/" VIEW_FILE, path);
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, child_view_thread, view_new(s, file)) != 0)
+		_exit(8);
+	mem_free(&file);
+}
+
 static void child_main(const char *path, int pipe, uint64_t seed)
 {
 	struct child c = {.pipe = pipe, .attempts = (uint32_t)seed * 100000};
@@ -211,6 +230,7 @@ static void child_main(const char *path, int pipe, uint64_t seed)
 	spool_start(c.spool, c.spool_loop);
 	if (pthread_create(&thread, NULL, child_spool_thread, c.spool_loop) != 0)
 		_exit(8);
+	child_view(c.spool, path);
 	for (int i = 0; i < OUTSTANDING; i++)
 		child_store(&c);
 	loop_run(c.loop);
@@ -312,10 +332,14 @@ static void check(const char *path, struct known **all)
 {
 	struct known *k, *next;
 	struct rig rig;
+	char *view;
 
 	rig_init(&rig, path, NULL, SEGMENT);
+	rig.view_path = view = mem_printf("%s/" VIEW_FILE, path);
 	if (!rig_open(&rig))
 		fail_msg("%s", rig.error.text);
+	assert_int_equal(view_number(view, "SELECT count(*) FROM deliveries"), rig.n_live);
+	mem_free(&view);
 	for (size_t i = 0; i < rig.n_live; i++) {
 		k = know(all, rig.live[i].id);
 		check_one(&rig, &rig.live[i], k);
@@ -337,15 +361,15 @@ static void check(const char *path, struct known **all)
 	rig_free(&rig);
 }
 
-/* They can be done without. */
-static void remove_index_files(const char *path)
+/* They can be done without: index files, and the operators' file. */
+static void remove_files(const char *path, const char *name)
 {
 	DIR *dir = opendir(path);
 	struct dirent *entry;
 
 	assert_non_null(dir);
 	while ((entry = readdir(dir)) != NULL)
-		if (strstr(entry->d_name, ".idx") != NULL)
+		if (strstr(entry->d_name, name) != NULL)
 			assert_int_equal(unlinkat(dirfd(dir), entry->d_name, 0), 0);
 	closedir(dir);
 }
@@ -363,7 +387,9 @@ static void test_killed_again_and_again(void **state)
 	for (unsigned round = 1; round <= rounds; round++) {
 		run_and_kill(path, &all, round, 1 + (unsigned)rnd_below(&rnd.rnd, 6000));
 		if (round % 3 == 0)
-			remove_index_files(path);
+			remove_files(path, ".idx");
+		if (round % 4 == 0)
+			remove_files(path, VIEW_FILE);
 		check(path, &all);
 	}
 	HASH_ITER (hh, all, k, next) {
