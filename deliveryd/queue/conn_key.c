@@ -26,9 +26,9 @@ void conn_key_of(const struct hop_queue *hq, const struct route_addr *to, const 
 	key->mx_secure = to->mx_secure;
 	key->mx = to->mx ? to->mx : "";
 	key->unix_path = to->unix_path ? to->unix_path : "";
-	/* and a certificate may be for the next hop */
-	bool verified = to->tlsa || (o->tls != TLS_NO && o->tls_verify != TLS_VERIFY_NO &&
-	                                    o->tls_verify != TLS_VERIFY_CA);
+	/* and a certificate may be for the next hop; TLSA records say so themselves */
+	bool verified = o->tls != TLS_NO && o->tls_verify != TLS_VERIFY_NO &&
+	                o->tls_verify != TLS_VERIFY_CA && (!to->tlsa || to->tlsa->n_records == 0);
 	if (verified || demand_tls(hq->q, hq->key.demand) == SESSION_TLS_REQUIRED)
 		key->next_hop = hop.name;
 	else

@@ -116,12 +116,21 @@ static bool known(const char *const *names, unsigned n, const char *name)
 	return false;
 }
 
+static bool names_count(const struct tlsa *t)
+{
+	for (unsigned i = 0; i < t->n_records; i++)
+		if (t->records[i].usage == TLSA_USAGE_TA)
+			return true;
+	return false;
+}
+
+/* Without usage 2 no name is looked at: demands that differ in nothing else are one, and connections can be shared. */
 static void take_names(struct owner *o, const char *base, const char *const *more)
 {
 	const char **names;
 	unsigned n = 0, all = 0;
 
-	while (more && more[all])
+	while (more && more[all] && names_count(&o->tlsa))
 		all++;
 	names = pool_alloc(o->pool, (all + 2) * sizeof(*names));
 	names[n++] = o->tlsa.base = pool_strdup(o->pool, base);
@@ -160,8 +169,8 @@ struct tlsa *tlsa_new(
 	o->pool = pool;
 	atomic_init(&o->tlsa.refs, 1);
 	o->tlsa.mx_secure = mx_secure;
-	take_names(o, base, names);
 	take_records(o, raw, n);
+	take_names(o, base, names);
 	o->tlsa.hash = hash_all(&o->tlsa);
 	return &o->tlsa;
 }

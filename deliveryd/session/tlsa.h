@@ -30,7 +30,7 @@ struct tlsa_record {
 struct tlsa {
 	atomic_uint refs;
 	const char *base;         /* the name the records were found at, without _25._tcp: for SNI */
-	const char *const *names; /* the first is base; NULL at the end */
+	const char *const *names; /* the first is base, the only one without usage 2; NULL at the end */
 	const struct tlsa_record *records;
 	unsigned n_records; /* 0 = TLS, with whatever certificate */
 	bool mx_secure;     /* the host's name came DNSSEC-signed too */

@@ -310,16 +310,23 @@ static void equal_demands(void **state)
 			tlsa_unref(&b);
 		}
 	assert_true(tlsa_equal(NULL, NULL));
-	/* names are part of it: what one domain's mail may use another's may not */
+	/* with usage 2 names are part of it: what one domain's mail may use another's may not */
 	static const char *const more[] = {"other.test", NULL};
-	struct tlsa *a = tlsa_new("mx.test", NULL, true, NULL, 0),
-	            *b = tlsa_new("mx.test", more, true, NULL, 0),
-	            *d = tlsa_new("mx.test", NULL, false, NULL, 0);
-	assert_false(tlsa_equal(a, b));
-	assert_false(tlsa_equal(a, d));
-	tlsa_unref(&a);
-	tlsa_unref(&b);
-	tlsa_unref(&d);
+	struct str record;
+	str_init(&record);
+	for (int usage = 2; usage <= 3; usage++) {
+		make_record(&c, usage == 2 ? "2 1 1 i" : "3 1 1 l", &record);
+		struct tlsa_rdata rdata = {(const uint8_t *)record.data, (uint16_t)record.len};
+		struct tlsa *a = tlsa_new("mx.test", NULL, true, &rdata, 1),
+		            *b = tlsa_new("mx.test", more, true, &rdata, 1),
+		            *d = tlsa_new("mx.test", NULL, false, &rdata, 1);
+		assert_int_equal(tlsa_equal(a, b), usage == 3);
+		assert_false(tlsa_equal(a, d));
+		tlsa_unref(&a);
+		tlsa_unref(&b);
+		tlsa_unref(&d);
+	}
+	str_free(&record);
 	end(&c);
 }
 
