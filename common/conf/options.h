@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/addr.h"
+#include "base/cron.h"
 #include "base/log.h"
 #include "base/sockspec.h"
 
@@ -60,6 +61,16 @@ struct response_rule {
 	uint32_t count, seconds; /* threshold */
 	enum response_then then;
 	uint64_t argument, lasts_s;
+};
+/* curfew: from one moment to another nothing is attempted. */
+struct curfew_window {
+	const char *from_text, *to_text, *timezone; /* as written; "local" */
+	struct cron from, to;
+};
+struct curfew_list {
+	const struct curfew_window *windows;
+	size_t n;
+	const char *where; /* "policy.json: bindings.acme.curfew" */
 };
 struct response_rule_list {
 	const struct response_rule *items;
@@ -110,6 +121,7 @@ struct path_list {
 #define OPT_C_ROUTES const char *
 #define OPT_C_PROXY const char *
 #define OPT_C_RESPONSES struct response_rule_list
+#define OPT_C_CURFEW struct curfew_list
 #define OPT_C_SOCKET const struct sockspec *
 #define OPT_C_SOCKETS struct sockspec_list
 #define OPT_C_SERVERS struct dns_server_list
@@ -137,6 +149,7 @@ struct path_list {
 #define OPT_N_ROUTES OPT_PLAIN_NAME
 #define OPT_N_PROXY OPT_PLAIN_NAME
 #define OPT_N_RESPONSES OPT_PLAIN_NAME
+#define OPT_N_CURFEW OPT_PLAIN_NAME
 #define OPT_N_SOCKET OPT_PLAIN_NAME
 #define OPT_N_SOCKETS OPT_PLAIN_NAME
 #define OPT_N_SERVERS OPT_PLAIN_NAME

@@ -62,6 +62,7 @@ static void print_type(const struct option_row *row)
 	        [TYPE_ROUTES] = "list of routes, or \\fBnull\\fP",
 	        [TYPE_PROXY] = "proxy or \\fBnull\\fP",
 	        [TYPE_RESPONSES] = "list of objects",
+	        [TYPE_CURFEW] = "list of objects",
 	        [TYPE_SOCKET] = "socket",
 	        [TYPE_SOCKETS] = "list of sockets",
 	        [TYPE_SERVERS] = "list of name servers",

@@ -16,6 +16,7 @@
 #define NETS(to, v) (to) = *(v).nets
 #define HRULES(to, v) (to) = *(v).host_rules
 #define RRULES(to, v) (to) = *(v).responses
+#define CURFEW_LIST(to, v) (to) = *(v).curfew
 #define SOCK(to, v) (to) = (v).socket
 #define SOCKS(to, v) (to) = *(v).sockets
 #define SERVS(to, v) (to) = *(v).servers
@@ -41,6 +42,7 @@
 #define STORE_ROUTES STR
 #define STORE_PROXY STR
 #define STORE_RESPONSES RRULES
+#define STORE_CURFEW CURFEW_LIST
 #define STORE_SOCKET SOCK
 #define STORE_SOCKETS SOCKS
 #define STORE_SERVERS SERVS

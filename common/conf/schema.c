@@ -100,6 +100,8 @@ static json_t *type_schema(const struct option_row *row)
 		return one_or_list(json_pack("{s:s}", "type", "string"), 0);
 	case TYPE_HOSTRULES:
 		return one_or_list(ref("host_rule"), 0);
+	case TYPE_CURFEW:
+		return one_or_list(ref("curfew"), 0);
 	case TYPE_RESPONSES:
 		return one_or_list(ref("response_rule"), 0);
 	case TYPE_ROUTES:
@@ -267,6 +269,17 @@ static json_t *response_rule_schema(void)
 	return o;
 }
 
+static json_t *curfew_schema(void)
+{
+	json_t *line = pattern("^[ \\t]*([^ \\t]+[ \\t]+){4}[^ \\t]+[ \\t]*$");
+	json_t *o = object(json_pack("{s:O, s:O, s:o}", "from", line, "to", line, "timezone",
+	        pattern("^[A-Za-z][A-Za-z0-9_+/-]*$")));
+
+	json_object_set_new(o, "required", json_pack("[s, s]", "from", "to"));
+	json_decref(line);
+	return o;
+}
+
 json_t *conf_schema(bool policy_file)
 {
 	json_t *j = policy_file ? policy_schema() : process_schema();
@@ -282,6 +295,7 @@ json_t *conf_schema(bool policy_file)
 	if (policy_file) {
 		json_object_set_new(defs, "host_rule", host_rule_schema());
 		json_object_set_new(defs, "response_rule", response_rule_schema());
+		json_object_set_new(defs, "curfew", curfew_schema());
 	}
 	json_object_set_new(j, "$schema", json_string(DRAFT));
 	json_object_set_new(j, "title", json_string(policy_file ? "bindpost policy file" : "bindpost.json"));

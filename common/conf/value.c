@@ -482,6 +482,8 @@ bool value_read(struct value_reader *r, const struct place *p, const struct opti
 		return read_routes(r, p, j, out);
 	case TYPE_RESPONSES:
 		return read_response_rules(r, p, j, out);
+	case TYPE_CURFEW:
+		return read_curfew(r, p, j, out);
 	case TYPE_SOCKET:
 		return read_socket(r, p, row, j, out);
 	case TYPE_SOCKETS:
@@ -498,8 +500,8 @@ bool value_read(struct value_reader *r, const struct place *p, const struct opti
 
 static bool is_list(enum option_type type)
 {
-	return type == TYPE_NETLIST || type == TYPE_HOSTRULES || type == TYPE_RESPONSES || type == TYPE_SOCKETS ||
-	       type == TYPE_PATHS;
+	return type == TYPE_NETLIST || type == TYPE_HOSTRULES || type == TYPE_RESPONSES || type == TYPE_CURFEW ||
+	       type == TYPE_SOCKETS || type == TYPE_PATHS;
 }
 
 static json_t *default_json(const struct option_row *row)
@@ -581,6 +583,8 @@ json_t *value_json(const struct option_row *row, union value v)
 		return routes_json(v.s);
 	case TYPE_RESPONSES:
 		return response_rules_json(v.responses);
+	case TYPE_CURFEW:
+		return curfew_json(v.curfew);
 	case TYPE_SOCKET:
 		return socket_json(v.socket);
 	case TYPE_SOCKETS:

@@ -23,6 +23,7 @@ union value {
 	const struct net_list *nets;
 	const struct host_rule_list *host_rules;
 	const struct response_rule_list *responses;
+	const struct curfew_list *curfew;
 	const struct sockspec *socket; /* NULL = none */
 	const struct sockspec_list *sockets;
 	const struct dns_server_list *servers;

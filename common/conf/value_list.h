@@ -21,6 +21,9 @@ bool read_addresses(struct value_reader *, const struct place *, const json_t *,
 bool read_nets_or_word(struct value_reader *, const struct place *, const json_t *,
         const char *word /* NULL = none */, struct net_list *out, bool *has_word);
 
+/* curfew.c */
+bool read_curfew(struct value_reader *, const struct place *, const json_t *, union value *);
+json_t *curfew_json(const struct curfew_list *);
 /* response_rule.c */
 bool read_response_rules(struct value_reader *, const struct place *, const json_t *, union value *);
 json_t *response_rules_json(const struct response_rule_list *);

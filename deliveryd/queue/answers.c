@@ -167,6 +167,8 @@ static const char *binding_state(struct binding *b)
 		return "removed";
 	if (b->kind == BINDING_NAMED && binding_suspended(b))
 		return "suspended";
+	if (b->kind == BINDING_NAMED && binding_in_curfew(b))
+		return "curfew";
 	return source_down(b) ? "source_down" : "normal";
 }
 

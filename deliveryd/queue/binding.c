@@ -78,6 +78,16 @@ bool binding_suspended(struct binding *b)
 	return sched.suspend_delivery;
 }
 
+bool binding_in_curfew(struct binding *b)
+{
+	struct sched_options sched;
+	int64_t until_s;
+	if (!b->conf)
+		return false;
+	conf_resolve(b->snapshot, b->conf, NULL, NULL, NULL, &sched);
+	return curfew_open(b->q, &sched.curfew, &until_s);
+}
+
 struct limit *binding_total(struct binding *b)
 {
 	struct sched_options sched;

@@ -100,6 +100,9 @@ static void resolve(struct queue *q, const struct binding *b, struct dest *d)
 	d->key.suspended = sched.suspend_delivery ||
 	                   suspended_by_command(q, b, intern_text(q->names, d->domain)) ||
 	                   (b->conf->index == 0 && q->global->default_binding == DEFAULT_BINDING_SUSPENDED);
+	d->curfew_until_s = 0;
+	if (!d->key.suspended)
+		d->key.suspended = curfew_open(q, &sched.curfew, &d->curfew_until_s);
 }
 
 static bool is(const struct queue *q, const struct dest *d, uint32_t binding, uint32_t domain)

@@ -9,6 +9,7 @@ const char *hold_name(enum hold hold)
 	static const char *const names[] = {
 	        [HOLD_NONE] = NULL,
 	        [HOLD_SUSPENDED] = "suspended",
+	        [HOLD_CURFEW] = "curfew",
 	        [HOLD_REMOVED] = "binding not in the configuration",
 	        [HOLD_NO_MEMBER] = "no member of the group is usable",
 	        [HOLD_SOURCE] = "source_down: the source address is not on this machine",

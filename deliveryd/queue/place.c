@@ -399,7 +399,7 @@ static struct hop_queue *queue_for(struct queue *q, struct delivery *d)
 	else if (b->kind == BINDING_NAMED && !b->conf)
 		hold = HOLD_REMOVED;
 	else if (dest->key.suspended)
-		hold = HOLD_SUSPENDED;
+		hold = dest->curfew_until_s ? HOLD_CURFEW : HOLD_SUSPENDED;
 	struct hop_key key = dest->key;
 	key.demand = demand_get(q, d, dest->profile);
 	struct hop_queue *hq = hop_queue_get(q, &key, dest->profile, hold);
@@ -435,7 +435,7 @@ void place_delivery(struct queue *q, uint32_t no, enum delivery_state state, uin
 
 static bool is_suspended(const struct hop_queue *hq)
 {
-	return hq->hold == HOLD_SUSPENDED;
+	return hq->hold == HOLD_SUSPENDED || hq->hold == HOLD_CURFEW;
 }
 
 void place_again(struct queue *q, uint32_t no)

@@ -399,6 +399,7 @@ static void init_lists(struct queue *q)
 	link_init(&q->changes_done);
 	timer_init(&q->suspension_timer, suspensions_expire, q);
 	timer_init(&q->reduction_timer, reductions_expire, q);
+	timer_init(&q->curfew_timer, curfews_look, q);
 	timer_init(&q->alias_timer, aliases_expire, q);
 	pthread_mutex_init(&q->alias_lock, NULL);
 	timer_init(&q->kick, kicked, q);
@@ -591,6 +592,7 @@ void queue_free(struct queue **pq)
 	moves_free(q);
 	suspensions_free(q);
 	reductions_free(q);
+	curfews_free(q);
 	aliases_free(q);
 	timer_cancel(q->loop, &q->suspension_timer);
 	deliveries_free(q);

@@ -21,6 +21,7 @@
  *   last_reply.c  why a delivery is still here
  *   move.c        deliveries that change their binding by command
  *   alias.c       bindings that are drained: what names them goes elsewhere
+ *   curfew.c      windows of time in which nothing is attempted
  *   suspend.c     suspensions by command; change.c, select.c  flush, hold, fail and the like
  *   reconfigure.c a new snapshot; answers.c, waits.c  the control role's questions
  *
@@ -114,7 +115,7 @@ struct binding {
 
 /* --- queues --------------------------------------------------------------------------------------------- */
 
-enum hold { HOLD_NONE, HOLD_SUSPENDED, HOLD_REMOVED, HOLD_NO_MEMBER, HOLD_SOURCE };
+enum hold { HOLD_NONE, HOLD_SUSPENDED, HOLD_CURFEW, HOLD_REMOVED, HOLD_NO_MEMBER, HOLD_SOURCE };
 const char *hold_name(enum hold);
 
 struct hop_key {
@@ -329,6 +330,9 @@ struct queue {
 	struct link changes, changes_done; /* of struct change: under way; waiting for their commit */
 	struct suspension *suspensions;    /* by command and by response rules */
 	struct timer suspension_timer;
+	struct curfew *curfews;
+	struct zone *zones;
+	struct timer curfew_timer;
 	struct responses *responses;
 	struct reduction *reductions; /* by response rules */
 	struct timer reduction_timer;
@@ -375,6 +379,7 @@ const char *binding_name(const struct queue *, const struct binding *);
 const char *binding_group_name(const struct binding *); /* NULL for the ungrouped */
 struct limit *binding_total(struct binding *);          /* of the configuration in force */
 bool binding_suspended(struct binding *);               /* for every domain */
+bool binding_in_curfew(struct binding *);               /* the same */
 void bindings_adopt(struct queue *);                    /* the snapshots in q->policy and q->kept */
 /* Whether a source address of that family may be used now; tells the operator when that changes. Behind an egress proxy
  * (elsewhere) it need not be on this machine. */
@@ -407,6 +412,7 @@ struct dest {
 	struct hop_key key; /* `hop` a reference; `profile` shared */
 	struct profile *profile;
 	struct deliv_options deliv;
+	int64_t curfew_until_s; /* suspended for a curfew only: wall clock, when that may end; 0 = not for that */
 };
 struct dest_cache *dest_cache_new(void);
 void dest_cache_free(struct queue *);
@@ -608,6 +614,11 @@ typedef void header_read(void *ctx, uint32_t no, const char *header, size_t len)
 void header_read_start(
         struct queue *, struct link *all, uint32_t no, header_read *, void *ctx); /* may be done at once */
 void header_reads_cancel(struct link *all);
+
+/* curfew.c: whether a window is open, and until when at least */
+bool curfew_open(struct queue *, const struct curfew_list *, int64_t *until_s);
+void curfews_look(void *queue);
+void curfews_free(struct queue *);
 
 /* responses.c: response_rules */
 struct responses *responses_new(void);

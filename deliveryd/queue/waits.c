@@ -1,5 +1,7 @@
 #include "queue/queue_in.h"
 
+#include <time.h>
+
 /*
  * next_attempt_us() looks at no more than so many of the queue's deferred deliveries, those deferred longest ago: with
  * more it may be later than the very first, by less than one retry interval.
@@ -39,11 +41,27 @@ static bool waits_for_limit(const struct hop_queue *hq, struct str *why)
 	return false;
 }
 
+/* " until 06:00" of its first mail's domain: those that share a queue need not share the hour */
+static void print_until(const struct hop_queue *hq, struct str *why)
+{
+	struct queue *q = hq->q;
+	uint32_t no = hop_queue_first(hq);
+	const struct delivery *d = no ? delivery_at(q->slab, no) : NULL;
+	int64_t until = d ? dest_get(q, binding_at(q, d->binding), d->domain)->curfew_until_s : 0;
+	time_t at = (time_t)until;
+	struct tm tm;
+	char text[40];
+	if (until && gmtime_r(&at, &tm) && strftime(text, sizeof(text), " until %Y-%m-%dT%H:%M:%SZ", &tm))
+		str_add(why, text);
+}
+
 bool waits_for(const struct hop_queue *hq, struct str *why)
 {
 	const struct traffic *t = hq->traffic;
 	if (hq->hold != HOLD_NONE) {
 		str_add(why, hold_name(hq->hold));
+		if (hq->hold == HOLD_CURFEW)
+			print_until(hq, why);
 		return true;
 	}
 	if (!t)

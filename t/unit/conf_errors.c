@@ -137,23 +137,27 @@ static void test_values(void **state)
 	                     "[IPv6]:PORT, or null for none\n"},
 	        {BINDING(A ", \"egress_proxy\": \"proxy://10.0.0.9:5000\""), ""},
 	        {BINDING(A ", \"egress_proxy\": null"), ""},
-	        {BINDING(A ", \"egress_proxy\": \"socks5://[2001:db8::1]:1080\", \"egress_proxy_user\": \"u\", "
-	                   "\"egress_proxy_pass\": \"p\""),
+	        {BINDING(A
+	                 ", \"egress_proxy\": \"socks5://[2001:db8::1]:1080\", \"egress_proxy_user\": \"u\", "
+	                 "\"egress_proxy_pass\": \"p\""),
 	                ""},
 	        {BINDING(A ", \"egress_proxy\": \"10.0.0.9:5000\""),
 	                ACME ".egress_proxy: \"10.0.0.9:5000\" is not a proxy: write proxy://ADDRESS:PORT or "
 	                     "socks5://ADDRESS:PORT\n"},
 	        {BINDING(A ", \"egress_proxy\": \"socks5://proxy.example:1080\""),
-	                ACME ".egress_proxy: \"socks5://proxy.example:1080\" is not a proxy: write ADDRESS:PORT after "
+	                ACME ".egress_proxy: \"socks5://proxy.example:1080\" is not a proxy: write "
+	                     "ADDRESS:PORT after "
 	                     "the slashes (names are not looked up here)\n"},
 	        {BINDING(A ", \"egress_proxy\": \"socks5://10.0.0.9\""),
-	                ACME ".egress_proxy: \"socks5://10.0.0.9\" is not a proxy: no port: write ADDRESS:PORT, or "
+	                ACME ".egress_proxy: \"socks5://10.0.0.9\" is not a proxy: no port: write "
+	                     "ADDRESS:PORT, or "
 	                     "[IPv6]:PORT\n"},
 	        {BINDING(A ", \"egress_proxy\": \"socks5://u:secret@10.0.0.9:1080\""),
 	                ACME ".egress_proxy: credentials do not stand in it: set egress_proxy_user and "
 	                     "egress_proxy_pass\n"},
 	        {BINDING(A ", \"egress_proxy\": \"socks5://10.0.0.9:1080\", \"egress_proxy_user\": \"u\""),
-	                ACME ": egress_proxy_user (\"u\") is of no use without egress_proxy_pass (null): name both, or "
+	                ACME ": egress_proxy_user (\"u\") is of no use without egress_proxy_pass (null): "
+	                     "name both, or "
 	                     "neither\n"},
 	        {"{ \"global\": { \"egress_proxy\": \"proxy://10.0.0.9:5000\" } }",
 	                "policy.json: global: egress_proxy (\"proxy://10.0.0.9:5000\") is of no use without "
@@ -193,6 +197,22 @@ static void test_values(void **state)
 	                "policy.json: global.response_rules[3].when: unknown key; \"name\", \"match\", "
 	                "\"code\", "
 	                "\"threshold\", \"then\" and \"for\" can stand here\n"},
+	        {"{ \"global\": { \"curfew\": { \"from\": \"0 22 * * 1-5\", \"to\": \"0 6 * * *\", "
+	         "\"timezone\": "
+	         "\"Europe/Berlin\" } }, \"domains\": { \"a.example\": { \"curfew\": [] } } }",
+	                ""},
+	        {"{ \"global\": { \"curfew\": [ { \"from\": \"0 24 * * *\", \"to\": \"0 0 31 2 *\" }, { "
+	         "\"from\": \"* * * * *\" }, "
+	         "{ \"timezone\": \"Europe/Atlantis\" }, { \"when\": 1 }, 5 ] } }",
+	                "policy.json: global.curfew[0].from: the hour is not as in crontab(5) (as in \"0 22 "
+	                "* * 1-5\")\n"
+	                "policy.json: global.curfew[0].to: there is no such day\n"
+	                "policy.json: global.curfew[1]: \"from\" and \"to\" have to be there\n"
+	                "policy.json: global.curfew[2].timezone: no time zone of this machine: "
+	                "/usr/share/zoneinfo/Europe/Atlantis: No such file or directory\n"
+	                "policy.json: global.curfew[3].when: unknown key; \"from\", \"to\" and \"timezone\" "
+	                "can stand here\n"
+	                "policy.json: global.curfew[4]: not an object with \"from\" and \"to\"\n"},
 	        {"{ \"global\": { \"prohibited_hosts\": [] } }", ""},
 	        {"{ \"global\": { \"prohibited_hosts\": [\"own\", \"*.bad.example\", \"/^park/\", "
 	         "\"mx.bad.example\", { "
@@ -434,10 +454,12 @@ static void test_across_options(void **state)
 	        {BINDING(A ", \"tls\": \"no\", \"tls_verify\": \"host\""),
 	                "warning: " ACME ": tls_verify (\"host\") has no effect with tls (\"no\"): without "
 	                "TLS there is no certificate\n"
-	                "warning: " ACME ": dane (\"ifavailable\") has no effect with tls (\"no\"): mail goes "
+	                "warning: " ACME
+	                ": dane (\"ifavailable\") has no effect with tls (\"no\"): mail goes "
 	                "out in clear text even where TLSA records forbid it\n"},
 	        {BINDING(A ", \"tls\": \"no\", \"dane\": \"required\""),
-	                "warning: " ACME ": dane (\"required\") has no effect with tls (\"no\"): mail goes out "
+	                "warning: " ACME
+	                ": dane (\"required\") has no effect with tls (\"no\"): mail goes out "
 	                "in clear text even where TLSA records forbid it\n"},
 	        {BINDING(A ", \"max_outbound_connections\": 9, \"server_max_outbound_connections\": 5"),
 	                "warning: " ACME ": max_outbound_connections (9) is more than "
@@ -498,9 +520,11 @@ static void test_process(void **state)
 	                "bindpost.json: stamp.header: \"X Binding\" is not the name of a header field "
 	                "(printable ASCII without "
 	                "colon)\n"},
-	        {"{ \"dns\": { \"servers\": [\"::1\", \"::2\", \"::3\", \"::4\", \"::5\", \"::6\", \"::7\", \"::8\", \"::9\", "
+	        {"{ \"dns\": { \"servers\": [\"::1\", \"::2\", \"::3\", \"::4\", \"::5\", \"::6\", \"::7\", "
+	         "\"::8\", \"::9\", "
 	         "\"::a\", \"::b\", \"::c\", \"::d\", \"::e\", \"::f\", \"::10\", \"::11\"] } }",
-	                "bindpost.json: dns.servers: 17 name servers; at most 16 can be used: name those nearest\n"},
+	                "bindpost.json: dns.servers: 17 name servers; at most 16 can be used: name those "
+	                "nearest\n"},
 	        {"{ \"dns\": { \"servers\": [\"127.0.0.1\", \"ns.example.net\", { \"adress\": \"::1\" }] } }",
 	                "bindpost.json: dns.servers[1]: \"ns.example.net\" is not a name server: write "
 	                "ADDRESS, ADDRESS:PORT, "

@@ -60,6 +60,10 @@ accepts(policy, {"global": {"routes": ["hub", "smtp://h?pref=1"], "skip_hosts": 
 accepts(policy, {"domains": {"a.example": {"response_rules": [
     {"name": "r", "match": "too many", "code": 421, "threshold": "5/60", "then": "reduce_connections 2", "for": "1h"},
     {"code": "4.7.x", "then": "retry_in 10m"}, {"code": "5yz", "then": "suspend 30m", "comment": "x"}]}}}, "response rules")
+accepts(policy, {"bindings": {"a": {"bind_address": "192.0.2.1", "curfew": [
+    {"from": "0 22 * * 1-5", "to": "0 6 * * *", "timezone": "Europe/Berlin"}]}}}, "curfew")
+refuses(policy, {"global": {"curfew": {"from": "0 22 * * *"}}})
+refuses(policy, {"global": {"curfew": {"from": "0 22 * *", "to": "0 6 * * *"}}})
 refuses(policy, {"global": {"response_rules": {"match": "x"}}})
 refuses(policy, {"global": {"response_rules": {"match": "x", "then": "explode"}}})
 refuses(policy, {"global": {"response_rules": {"code": 250, "then": "fail"}}})
