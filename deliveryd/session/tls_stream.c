@@ -9,12 +9,13 @@
 
 #define RECORD_MAX 16384
 #define RENEGOTIATIONS_MAX 3 /* asked for in one session; then it is no mail server that asks */
+#define WARNINGS_MAX 16      /* alerts and the like in a handshake: a stream of them would keep the loop */
 
 struct layer {
 	gnutls_session_t session;
 	struct tls_creds *creds; /* shares */
 	bool established, failed;
-	unsigned renegotiations;
+	unsigned renegotiations, warnings;
 	bool unsent; /* GnuTLS has taken a record and not yet sent all of it */
 };
 
@@ -126,7 +127,7 @@ void tls_stream_start(
 	l->creds = creds;
 	l->established = false;
 	l->failed = false;
-	l->renegotiations = 0;
+	l->renegotiations = l->warnings = 0;
 	l->unsent = false;
 	if (gnutls_init(&l->session, GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL) != GNUTLS_E_SUCCESS)
 		abort(); /* memory only */
@@ -148,7 +149,8 @@ enum tls_step tls_stream_handshake(struct stream *s, struct error *err)
 
 	do
 		rc = gnutls_handshake(l->session);
-	while (rc < 0 && rc != GNUTLS_E_AGAIN && rc != GNUTLS_E_INTERRUPTED && !gnutls_error_is_fatal(rc));
+	while (rc < 0 && rc != GNUTLS_E_AGAIN && rc != GNUTLS_E_INTERRUPTED && !gnutls_error_is_fatal(rc) &&
+	        ++l->warnings <= WARNINGS_MAX);
 	if (rc == GNUTLS_E_SUCCESS) {
 		l->established = true;
 		return TLS_STEP_DONE;

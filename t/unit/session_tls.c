@@ -347,6 +347,87 @@ static void test_handshake_fails(void **state)
 	}
 }
 
+/* Whatever comes in place of a handshake, a byte at a time or without end, it is over when its time is. */
+static void test_handshake_is_bounded(void **state)
+{
+	static const char *const lines[] = {
+	        "STARTTLS: 220 go; wait 1; trickle \\x16\\x03\\x03\\x40\\0aaaaaaaaaaaaaaaaaaaa",
+	        "STARTTLS: 220 go; wait 1; trickle \\x15\\x03\\x03\\0\\x02\\x01\\x5a",
+	        "STARTTLS: 220 go; wait 1; endless \\x15\\x03\\x03\\0\\x02\\x01\\x5a",
+	        "STARTTLS: 220 go; wait 1; endless \\x17\\x03\\x03\\0\\x02aa",
+	        "STARTTLS: 220 go; wait 1; endless \\x14\\x03\\x03\\0\\x01\\x01",
+	        "STARTTLS: 220 go; wait 1; endless 220 more\\r\\n",
+	        "STARTTLS: 220 go; wait 1; endless \\0",
+	        "STARTTLS: 220 go; wait 1; send \\x16\\x03\\x03\\xff\\xff; endless a",
+	};
+	struct tls_rig t;
+	unsigned i, seconds;
+
+	(void)state;
+	for (i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		begin(&t);
+		t.r.profile.o.tls = TLS_REQUIRED;
+		assert_true(scripted_mx_line(t.r.mx, lines[i]));
+		rig_open(&t.r, rig_job("a@acme.test", "x@example.test", BODY));
+		for (seconds = 0; seconds <= t.r.profile.o.ehlo_timeout_s; seconds++)
+			rig_advance(&t.r, 1);
+		if (strcmp(t.r.story.data, "back/lost failed") != 0)
+			fail_msg("%s: %s", lines[i], t.r.story.data);
+		assert_string_equal(t.r.why.enhanced, "4.7.5");
+		assert_int_equal(scripted_mx_n_mails(t.r.mx), 0);
+		end(&t);
+	}
+}
+
+/* Old versions: better than clear text as long as the operator has nothing against them. */
+static void test_old_versions(void **state)
+{
+	static const char *const lines[] = {"STARTTLS: 220 go; tls NORMAL:-VERS-ALL:+VERS-TLS1.0",
+	        "STARTTLS: 220 go; tls NORMAL:-VERS-ALL:+VERS-TLS1.1",
+	        "STARTTLS: 220 go; tls NORMAL:-VERS-ALL:+VERS-TLS1.2", "STARTTLS: 220 go; tls"};
+	struct tls_rig t;
+	unsigned offered, min;
+
+	(void)state;
+	for (offered = 0; offered < 4; offered++) {
+		for (min = TLS_VERSION_1_0; min <= TLS_VERSION_1_3; min++) {
+			char version[16];
+
+			begin(&t);
+			t.r.profile.o.tls_min_version = (enum tls_version)min;
+			scripted_mx_line(t.r.mx, lines[offered]);
+			deliver(&t, "ready want done:ok closed", NULL);
+			snprintf(version, sizeof(version), "TLSv1.%u", offered);
+			assert_string_equal(t.r.tls_version, offered < min ? "" : version);
+			t.r.profile.o.tls = TLS_REQUIRED;
+			deliver(&t, offered < min ? "back/lost failed" : "ready want done:ok closed", NULL);
+			end(&t);
+		}
+	}
+}
+
+/* What is remembered of a host says nothing of another one, of another port, or for another binding. */
+static void test_broken_is_per_host(void **state)
+{
+	struct tls_rig t;
+
+	(void)state;
+	begin(&t);
+	scripted_mx_line(t.r.mx, "STARTTLS/1: 220 go; close");
+	deliver(&t, "ready want done:ok closed", NULL);
+	assert_string_equal(t.r.tls_version, "");
+	deliver(&t, "ready want done:ok closed", NULL);
+	assert_string_equal(t.r.tls_version, "");
+	t.r.open.mx = "other.test";
+	deliver(&t, "ready want done:ok closed", NULL);
+	assert_string_equal(t.r.tls_version, "TLSv1.3");
+	t.r.open.mx = "mx.test";
+	t.r.open.binding = "beta";
+	deliver(&t, "ready want done:ok closed", NULL);
+	assert_string_equal(t.r.tls_version, "TLSv1.3");
+	end(&t);
+}
+
 /* What was read before the handshake must not count after it (CVE-2011-0411, the client's side). */
 static void test_injection(void **state)
 {
@@ -668,7 +749,7 @@ static void test_dane_misfortunes(void **state)
 		const char *line, *enhanced;
 	} cases[] = {
 	        {true, NULL, "4.7.5"},
-	        {false, "EHLO: 250-mx\n250 PIPELINING", "4.7.6"},
+	        {false, "EHLO: 250-mx\\n250 PIPELINING", "4.7.6"},
 	        {false, "EHLO: 502 5.5.1 what", "4.7.6"},
 	        {false, "STARTTLS: 454 4.7.0 not now", "4.7.5"},
 	        {false, "STARTTLS: 502 5.5.1 what", "4.7.5"},
@@ -676,8 +757,8 @@ static void test_dane_misfortunes(void **state)
 	        {false, "STARTTLS: 220 go; close", "4.7.5"},
 	        {false, "STARTTLS: 220 go; reset", "4.7.5"},
 	        {false, "STARTTLS: 220 go; silent", "4.7.5"},
-	        {false, "STARTTLS: 220 go; wait 1; send hello\r\n", "4.7.5"},
-	        {false, "STARTTLS: 220 go; wait 1; send \x15\x03\x01\0\x02\x02\x28; wait 1; close", "4.7.5"},
+	        {false, "STARTTLS: 220 go; wait 1; send hello\\r\\n", "4.7.5"},
+	        {false, "STARTTLS: 220 go; wait 1; send \\x15\\x03\\x01\\0\\x02\\x02\\x28; wait 1; close", "4.7.5"},
 	        {false, "STARTTLS: 220 go; tls NORMAL:-VERS-ALL:+VERS-TLS1.1", "4.7.5"},
 	        {false, "STARTTLS: 220 go; 250 injected; tls", "4.5.0"},
 	        {false, "STARTTLS: silent", "4.4.2"},
@@ -767,6 +848,9 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_renegotiation),
         cmocka_unit_test(test_starttls_refused),
         cmocka_unit_test(test_handshake_fails),
+        cmocka_unit_test(test_handshake_is_bounded),
+        cmocka_unit_test(test_old_versions),
+        cmocka_unit_test(test_broken_is_per_host),
         cmocka_unit_test(test_injection),
         cmocka_unit_test(test_verify),
         cmocka_unit_test(test_resumption),
