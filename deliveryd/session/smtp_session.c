@@ -24,11 +24,6 @@ static void enter_auth(struct session *);
 static void enter_xclient(struct session *);
 static void enter_idle(struct session *);
 static void enter_envelope(struct session *);
-static void enter_mail(struct session *);
-static void enter_rcpt(struct session *);
-static void enter_data(struct session *);
-static void enter_drop(struct session *);
-static void enter_rset(struct session *);
 static void enter_quit(struct session *);
 static void enter_closing(struct session *);
 static void enter_closed(struct session *);
@@ -41,13 +36,6 @@ static void reply_starttls(struct session *);
 static void reply_auth(struct session *);
 static void reply_xclient(struct session *);
 static void reply_idle(struct session *);
-static void reply_mail(struct session *);
-static void reply_rcpt(struct session *);
-static void reply_data(struct session *);
-static void reply_body(struct session *);
-static void reply_dot(struct session *);
-static void reply_drop(struct session *);
-static void reply_rset(struct session *);
 
 #define S(name) (1u << SMTP_##name)
 static const struct {
@@ -231,7 +219,7 @@ void smtp_session_body_failed(struct session *s)
 }
 
 /* A reply that ends the session: 421 anywhere, a refused banner or EHLO. */
-static void refused(struct session *s, enum smtp_ending ending)
+void smtp_session_refused(struct session *s, enum smtp_ending ending)
 {
 	struct outcome why;
 
@@ -242,7 +230,7 @@ static void refused(struct session *s, enum smtp_ending ending)
 	smtp_session_fail(s, &why, s->reply.code == 421 ? SMTP_PEER_GONE : SMTP_PEER, ending);
 }
 
-static void wrong_code(struct session *s)
+void smtp_session_wrong_code(struct session *s)
 {
 	char what[64];
 
@@ -253,7 +241,7 @@ static void wrong_code(struct session *s)
 /* --- our side of the dialogue ------------------------------------------------------------------------ */
 
 /* False if octets wait although no reply is due: then nothing may be sent any more. */
-static bool may_send(struct session *s)
+bool smtp_session_may_send(struct session *s)
 {
 	if (s->rest == 0)
 		return true;
@@ -273,7 +261,7 @@ static void hello(struct session *s, const char *verb)
 {
 	s->offer = (struct smtp_offer){0}; /* what was offered before counts no more */
 	smtp_reply_init(&s->reply, s->state == SMTP_HELO ? NULL : ehlo_line, s);
-	if (may_send(s))
+	if (smtp_session_may_send(s))
 		smtp_command_hello(&s->out, verb, s->ehlo);
 }
 
@@ -299,7 +287,7 @@ static void enter_lhlo(struct session *s)
 
 static void enter_starttls(struct session *s)
 {
-	if (may_send(s))
+	if (smtp_session_may_send(s))
 		smtp_command_plain(&s->out, "STARTTLS");
 }
 
@@ -310,19 +298,19 @@ static void enter_handshake(struct session *s)
 
 static void enter_secret(struct session *s)
 {
-	if (may_send(s))
+	if (smtp_session_may_send(s))
 		smtp_auth_secret(s);
 }
 
 static void enter_auth(struct session *s)
 {
-	if (may_send(s))
+	if (smtp_session_may_send(s))
 		smtp_auth_command(s, &s->out);
 }
 
 static void enter_xclient(struct session *s)
 {
-	if (may_send(s))
+	if (smtp_session_may_send(s))
 		smtp_xclient_command(s, &s->out);
 }
 
@@ -335,36 +323,6 @@ static void enter_idle(struct session *s)
 static void enter_envelope(struct session *s)
 {
 	smtp_envelope_load(s);
-}
-
-static void enter_mail(struct session *s)
-{
-	if (may_send(s))
-		smtp_transaction_commands(s, &s->out);
-}
-
-static void enter_rcpt(struct session *s)
-{
-	if (!s->t.piped && may_send(s))
-		smtp_transaction_rcpt(s, s->t.rcpt, &s->out);
-}
-
-static void enter_data(struct session *s)
-{
-	if (!s->t.piped && may_send(s))
-		smtp_command_plain(&s->out, "DATA");
-}
-
-static void enter_drop(struct session *s)
-{
-	if (may_send(s))
-		smtp_command_plain(&s->out, ".");
-}
-
-static void enter_rset(struct session *s)
-{
-	if (may_send(s))
-		smtp_command_plain(&s->out, "RSET");
 }
 
 static void enter_quit(struct session *s)
@@ -398,11 +356,6 @@ void smtp_session_connected(struct session *s)
 
 /* --- the peer's side --------------------------------------------------------------------------------- */
 
-static unsigned first_digit(const struct session *s)
-{
-	return s->reply.code / 100;
-}
-
 static void reply_none(struct session *s)
 {
 	smtp_session_protocol_error(s, "reply to nothing");
@@ -410,10 +363,11 @@ static void reply_none(struct session *s)
 
 static void reply_banner(struct session *s)
 {
-	if (first_digit(s) == 3) {
-		wrong_code(s);
-	} else if (first_digit(s) != 2) {
-		refused(s, SMTP_END_QUIT); /* RFC 5321 3.1: after 554 the server waits for our QUIT */
+	if (smtp_first_digit(s) == 3) {
+		smtp_session_wrong_code(s);
+	} else if (smtp_first_digit(s) != 2) {
+		smtp_session_refused(
+		        s, SMTP_END_QUIT); /* RFC 5321 3.1: after 554 the server waits for our QUIT */
 	} else if (s->method == DELIVERY_LMTP) {
 		smtp_session_enter(s, SMTP_LHLO);
 	} else {
@@ -475,17 +429,19 @@ static void reply_starttls(struct session *s)
 
 	if (s->quitting) { /* either side may now speak TLS */
 		smtp_session_enter(s, SMTP_CLOSED);
-	} else if (first_digit(s) == 2) {
-		if (may_send(s)) /* what stands behind the reply would survive into TLS: not ours */
+	} else if (smtp_first_digit(s) == 2) {
+		if (smtp_session_may_send(
+		            s)) /* what stands behind the reply would survive into TLS: not ours */
 			smtp_session_enter(s, SMTP_HANDSHAKE);
-	} else if (first_digit(s) == 3) {
-		wrong_code(s);
+	} else if (smtp_first_digit(s) == 3) {
+		smtp_session_wrong_code(s);
 	} else if (smtp_tls_may_do_without(s)) {
 		introduce(s);
 	} else {
 		str_init(&said);
 		str_printf(&said, "STARTTLS was refused: %u %s", s->reply.code, s->reply.text);
-		smtp_tls_fail(s, first_digit(s) == 5 ? SMTP_TLS_UNFIT : SMTP_TLS_FOR_NOW, "4.7.5", said.data);
+		smtp_tls_fail(
+		        s, smtp_first_digit(s) == 5 ? SMTP_TLS_UNFIT : SMTP_TLS_FOR_NOW, "4.7.5", said.data);
 		str_free(&said);
 	}
 }
@@ -494,22 +450,22 @@ static void reply_auth(struct session *s)
 {
 	if (s->quitting) { /* in the middle of it nothing but its end makes sense */
 		smtp_session_enter(s, SMTP_CLOSED);
-	} else if (first_digit(s) == 2) {
+	} else if (smtp_first_digit(s) == 2) {
 		s->authenticated = true;
 		introduce(s);
 	} else if (s->reply.code == 334) {
-		if (!may_send(s))
+		if (!smtp_session_may_send(s))
 			return;
 		if (smtp_auth_respond(s, &s->out))
 			smtp_io_arm(s);
 		else
-			wrong_code(s);
-	} else if (first_digit(s) == 3) {
-		wrong_code(s);
+			smtp_session_wrong_code(s);
+	} else if (smtp_first_digit(s) == 3) {
+		smtp_session_wrong_code(s);
 	} else {
 		if (s->o->outbound_smtp_auth_pass_file)
 			secret_doubt(s->net->secrets, s->o->outbound_smtp_auth_pass_file);
-		refused(s, SMTP_END_QUIT); /* the mail waits, whatever the class */
+		smtp_session_refused(s, SMTP_END_QUIT); /* the mail waits, whatever the class */
 	}
 }
 
@@ -517,28 +473,28 @@ static void reply_xclient(struct session *s)
 {
 	if (s->quitting)
 		smtp_session_next(s);
-	else if (first_digit(s) == 2)
+	else if (smtp_first_digit(s) == 2)
 		smtp_session_enter(s, s->method == DELIVERY_LMTP ? SMTP_LHLO : SMTP_EHLO);
-	else if (first_digit(s) == 3)
-		wrong_code(s);
+	else if (smtp_first_digit(s) == 3)
+		smtp_session_wrong_code(s);
 	else if (smtp_xclient_may_do_without(s))
 		ready(s);
 	else
-		refused(s, SMTP_END_QUIT);
+		smtp_session_refused(s, SMTP_END_QUIT);
 }
 
 static void reply_ehlo(struct session *s)
 {
 	if (s->quitting) {
 		smtp_session_next(s);
-	} else if (first_digit(s) == 2) {
+	} else if (smtp_first_digit(s) == 2) {
 		greeted(s);
-	} else if (first_digit(s) == 5) {
+	} else if (smtp_first_digit(s) == 5) {
 		smtp_session_enter(s, SMTP_HELO);
-	} else if (first_digit(s) == 3) {
-		wrong_code(s);
+	} else if (smtp_first_digit(s) == 3) {
+		smtp_session_wrong_code(s);
 	} else {
-		refused(s, SMTP_END_QUIT);
+		smtp_session_refused(s, SMTP_END_QUIT);
 	}
 }
 
@@ -546,12 +502,12 @@ static void reply_helo(struct session *s)
 {
 	if (s->quitting)
 		smtp_session_next(s);
-	else if (first_digit(s) == 2)
+	else if (smtp_first_digit(s) == 2)
 		greeted(s);
-	else if (first_digit(s) == 3)
-		wrong_code(s);
+	else if (smtp_first_digit(s) == 3)
+		smtp_session_wrong_code(s);
 	else
-		refused(s, SMTP_END_QUIT);
+		smtp_session_refused(s, SMTP_END_QUIT);
 }
 
 static void reply_lhlo(struct session *s)
@@ -584,174 +540,12 @@ static bool used_up(const struct session *s)
 	return smtp_session_used_up(s, s->delivered);
 }
 
-/* The transaction is over and its job is back; the server may still have it open. */
-static void transaction_over(struct session *s, bool rset)
-{
-	s->completed++;
-	if (rset && !used_up(s))
-		smtp_session_enter(s, SMTP_RSET);
-	else
-		smtp_session_next(s);
-}
-
-static void reply_mail(struct session *s)
-{
-	struct outcome said;
-
-	if (first_digit(s) == 3) {
-		wrong_code(s);
-		return;
-	}
-	s->t.mail_accepted = first_digit(s) == 2;
-	if (!s->t.mail_accepted) {
-		smtp_reply_outcome(&s->reply, STATE_MAIL, &said);
-		smtp_transaction_answer(s, &said);
-		if (!s->t.piped) {
-			transaction_over(s, false);
-			return;
-		}
-	}
-	smtp_session_enter(s, SMTP_RCPT);
-}
-
-static void next_recipient(struct session *s)
-{
-	struct smtp_transaction *t = &s->t;
-
-	if (t->rcpt_due > 0) {
-		if (t->job)
-			t->rcpt = smtp_transaction_recipient(t->job, t->rcpt + 1);
-		smtp_session_enter(s, SMTP_RCPT);
-		return;
-	}
-	if (t->job && t->accepted == 0)
-		smtp_transaction_done(s);
-	if (!t->piped && !t->job)
-		transaction_over(s, true);
-	else
-		smtp_session_enter(s, SMTP_DATA);
-}
-
-/* RFC 5321 4.5.3.1.10: 452 asks for the rest in another transaction, and 552 is to be taken for it. */
-static bool too_many(const struct smtp_reply *reply)
-{
-	return reply->code == 452 || reply->code == 552 ||
-	       (reply->enhanced[0] != '\0' && strcmp(reply->enhanced + 1, ".5.3") == 0);
-}
-
-static void reply_rcpt(struct session *s)
-{
-	struct smtp_transaction *t = &s->t;
-
-	if (first_digit(s) == 3) {
-		wrong_code(s);
-		return;
-	}
-	t->rcpt_due--;
-	if (t->job && first_digit(s) == 2) {
-		if (t->accepted++ == 0)
-			smtp_transaction_start_body(s);
-	} else if (t->job) {
-		smtp_reply_outcome(&s->reply, STATE_RCPT, &t->job->outcomes[t->rcpt]);
-		t->job->outcomes[t->rcpt].put_off = t->accepted > 0 && too_many(&s->reply);
-	}
-	next_recipient(s);
-}
-
-static void reply_data(struct session *s)
-{
-	struct outcome said;
-
-	if (s->reply.code == 354) {
-		smtp_session_enter(s, s->t.job ? SMTP_BODY : SMTP_DROP);
-	} else if (first_digit(s) < 4) {
-		wrong_code(s);
-	} else {
-		smtp_reply_outcome(&s->reply, STATE_DATA, &said);
-		smtp_transaction_answer(s, &said);
-		transaction_over(s, s->t.mail_accepted);
-	}
-}
-
-/*
- * A reply while the message is being sent. A refusal counts for the message, but the server now reads the
- * rest of it as who knows what, so the connection ends. Anything else is no answer to anything.
- */
-static void reply_body(struct session *s)
-{
-	struct outcome said;
-
-	if (first_digit(s) < 4) {
-		wrong_code(s);
-		return;
-	}
-	smtp_reply_outcome(&s->reply, STATE_DATA, &said);
-	smtp_transaction_answer(s, &said);
-	s->completed++;
-	smtp_jobs_return(s, NULL);
-	smtp_session_enter(s, SMTP_CLOSED);
-}
-
-/* LMTP: one reply for each accepted recipient, in the order of their RCPTs. */
-static bool more_dots(struct session *s)
-{
-	struct smtp_transaction *t = &s->t;
-
-	if (s->method != DELIVERY_LMTP)
-		return false;
-	smtp_reply_outcome(&s->reply, STATE_DOT, &t->job->outcomes[t->rcpt]);
-	if (s->reply.code == 421)
-		t->said_421 = true;
-	t->rcpt = smtp_transaction_recipient(t->job, t->rcpt + 1);
-	return t->rcpt < t->job->n_recipients;
-}
-
-static void reply_dot(struct session *s)
-{
-	struct smtp_transaction *t = &s->t;
-	struct outcome said;
-
-	if (more_dots(s)) {
-		t->delivered |= first_digit(s) == 2;
-		smtp_session_enter(s, SMTP_DOT);
-		return;
-	}
-	smtp_reply_outcome(&s->reply, STATE_DOT, &said);
-	if (first_digit(s) == 2 || t->delivered)
-		s->delivered++;
-	smtp_transaction_answer(s, &said);
-	if (first_digit(s) == 3) { /* out of step: what it says next would be taken for something else */
-		s->completed++;
-		wrong_code(s);
-	} else if (t->said_421) {
-		s->completed++;
-		refused(s, SMTP_END_WAIT);
-	} else {
-		transaction_over(s, false);
-	}
-}
-
-static void reply_drop(struct session *s)
-{
-	transaction_over(s, false);
-}
-
-static void reply_rset(struct session *s)
-{
-	if (first_digit(s) == 2)
-		smtp_session_next(s);
-	else if (first_digit(s) == 3)
-		wrong_code(s);
-	else
-		refused(s, SMTP_END_QUIT);
-}
-
 static void handle_reply(struct session *s)
 {
 	bool lmtp_dot = s->state == SMTP_DOT && s->method == DELIVERY_LMTP;
 
 	if (s->reply.code == 421 && !lmtp_dot)
-		refused(s, SMTP_END_WAIT);
+		smtp_session_refused(s, SMTP_END_WAIT);
 	else
 		states[s->state].on_reply(s);
 }

@@ -193,6 +193,15 @@ void smtp_session_body_failed(struct session *);
 void smtp_session_envelope(struct session *, bool ok); /* has been read back */
 /* Once so many messages have been delivered no further transaction may begin. */
 bool smtp_session_used_up(const struct session *, uint32_t delivered);
+/* A reply that ends the session: 421 anywhere, a refused banner or EHLO. */
+void smtp_session_refused(struct session *, enum smtp_ending);
+void smtp_session_wrong_code(struct session *);
+/* False if octets wait although no reply is due: then nothing may be sent any more. */
+bool smtp_session_may_send(struct session *);
+static inline unsigned smtp_first_digit(const struct session *s)
+{
+	return s->reply.code / 100;
+}
 /* At rest: the next job, or IDLE, or QUIT. */
 void smtp_session_next(struct session *);
 void smtp_session_quit(struct session *);
@@ -259,6 +268,20 @@ void smtp_envelope_load(struct session *);         /* entering ENVELOPE; ends in
 void smtp_envelope_drop(struct session *);
 /* What to say of the job's i-th recipient; NULL = nothing. `own` is room for it. */
 const struct recipient *smtp_envelope_recipient(const struct session *, uint32_t i, struct recipient *own);
+
+/* --- smtp_mail.c: a transaction's commands and replies -------------------------------------------------- */
+void smtp_mail_enter_mail(struct session *);
+void smtp_mail_enter_rcpt(struct session *);
+void smtp_mail_enter_data(struct session *);
+void smtp_mail_enter_drop(struct session *);
+void smtp_mail_enter_rset(struct session *);
+void smtp_mail_reply_mail(struct session *);
+void smtp_mail_reply_rcpt(struct session *);
+void smtp_mail_reply_data(struct session *);
+void smtp_mail_reply_body(struct session *);
+void smtp_mail_reply_dot(struct session *);
+void smtp_mail_reply_drop(struct session *);
+void smtp_mail_reply_rset(struct session *);
 
 /* --- smtp_transaction.c: jobs -----------------------------------------------------------------------------
  */
