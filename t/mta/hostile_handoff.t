@@ -87,7 +87,8 @@ COMMANDS = [
     ("hello", "MAIL FROM:<a@b.example> RET=ALL", SYNTAX), ("hello", "MAIL FROM:<a@b.example> ENVID=x", SENDER),
     ("hello", "MAIL FROM:<a@b.example> ENVID=" + "x" * 101, SYNTAX), ("hello", "MAIL FROM:<a@b.example> ENVID=a+b", SYNTAX),
     ("HELO", "MAIL FROM:<a@b.example> ENVID=x", PARAMETER), ("hello", "MAIL FROM:<a@b.example> AUTH=<>", PARAMETER),
-    ("hello", "MAIL FROM:<a@b.example> REQUIRETLS", PARAMETER), ("hello", "MAIL FROM:<a@b.example> SIZE=1 HOLDFOR=1", PARAMETER),
+    ("hello", "MAIL FROM:<a@b.example> REQUIRETLS", SENDER), ("hello", "MAIL FROM:<a@b.example> REQUIRETLS=1", SYNTAX),
+    ("hello", "MAIL FROM:<a@b.example> REQUIRETLS REQUIRETLS", SYNTAX), ("HELO", "MAIL FROM:<a@b.example> REQUIRETLS", PARAMETER), ("hello", "MAIL FROM:<a@b.example> SIZE=1 HOLDFOR=1", PARAMETER),
     ("hello", "MAIL FROM:<a@b.example> X", PARAMETER), ("hello", "MAIL FROM:<a@b.example> =", SYNTAX),
     ("hello", "MAIL FROM:<a@b.example> =x", SYNTAX), ("hello", "MAIL FROM:<a@b.example> S\"IZE=1", SYNTAX),
     ("hello", "MAIL FROM:<a@b.example>SIZE=1", SYNTAX), ("hello", "MAIL FROM:<a@b.example> <c@d.example>", SYNTAX),
@@ -173,7 +174,7 @@ def greetings(tap, h):
                 said = c.say(hello + " client.example").split("\n")
                 tap.equal(said[0], "250-mta1.bindpost.example", hello + ": our name")
                 tap.equal(sorted(line[4:].split(" ")[0] for line in said[1:]), sorted(
-                    ["PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "XFORWARD"]), hello + ": what is honoured")
+                    ["PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "REQUIRETLS", "XFORWARD"]), hello + ": what is honoured")
                 tap.ok("SIZE 52428800" in "\n".join(said), hello + ": the size")
     with h.client() as c:
         tap.equal(c.say("HELO client.example"), "250 mta1.bindpost.example", "HELO: our name alone")
