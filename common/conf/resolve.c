@@ -131,6 +131,14 @@ static void fill_sched(
 	out->binding_total = binding_total(b);
 }
 
+/* A reserve is a little more than the total, not a multiple of a small one. */
+static uint32_t default_reserve(const struct global_options *o)
+{
+	uint32_t part = o->server_max_outbound_connections / 100;
+
+	return part < o->server_reserve_outbound_connections ? part : o->server_reserve_outbound_connections;
+}
+
 void fill_global_options(struct conf *c)
 {
 	struct global_options *out = &c->globals;
@@ -143,6 +151,8 @@ void fill_global_options(struct conf *c)
 #include "conf/options.def"
 	out->server_max_outbound_connections =
 	        (uint32_t)found_value(c, &f, OPT_server_max_outbound_connections).u;
+	if (!f.value[OPT_server_reserve_outbound_connections])
+		out->server_reserve_outbound_connections = default_reserve(out);
 }
 
 void fill_process_options(struct conf *c)
@@ -421,7 +431,10 @@ bool conf_eval(const struct conf *c, const char *option, const struct conf_bindi
 		out->differs = false;
 		return true;
 	}
-	print_value(&option_rows[id], found_value(c, &f, (unsigned)id), out);
+	union value v = found_value(c, &f, (unsigned)id);
+	if (id == OPT_server_reserve_outbound_connections)
+		v.u = c->globals.server_reserve_outbound_connections;
+	print_value(&option_rows[id], v, out);
 	out->differs = !value_equal(&option_rows[id], found_value(c, &f, (unsigned)id), c->builtin[id]);
 	if (f.value[id])
 		print_where(c, f.from[id], f.value[id]->file, out);

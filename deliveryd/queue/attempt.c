@@ -17,50 +17,7 @@
 /* A route that has expired when it comes (a TTL of 0) is good for the sessions it was asked for. */
 #define ROUTE_MIN_US (5 * SECOND_US)
 
-/* --- limits of MX hosts (hosts stanza) ------------------------------------------------------------------------ */
-
-static struct host_limit **host_bucket(struct queue *q, uint32_t binding, uint32_t mx)
-{
-	uint64_t h = (((uint64_t)binding << 32) | mx) * UINT64_C(0x9e3779b97f4a7c15);
-	return &q->host_buckets[(h >> 40) % HOST_BUCKETS];
-}
-
-struct host_limit *host_limit_get(struct queue *q, uint32_t binding, const char *mx, uint32_t max)
-{
-	uint32_t name = intern_get(q->names, mx);
-	struct host_limit **bucket = host_bucket(q, binding, name);
-	struct host_limit *h = *bucket;
-	while (h && (h->binding != binding || h->mx != name))
-		h = h->hash_next;
-	if (h) {
-		intern_drop(q->names, name);
-		if (h->limit.max != max) {
-			h->limit.max = max;
-			limit_freed(q, &h->limit);
-		}
-		return h;
-	}
-	h = mem_zalloc(sizeof(*h));
-	h->binding = binding;
-	h->mx = name;
-	limit_init(&h->limit, max);
-	h->hash_next = *bucket;
-	*bucket = h;
-	return h;
-}
-
-void host_limit_put(struct queue *q, struct host_limit *h)
-{
-	if (!limit_idle(&h->limit))
-		return;
-	struct host_limit **at = host_bucket(q, h->binding, h->mx);
-	while (*at != h)
-		at = &(*at)->hash_next;
-	*at = h->hash_next;
-	link_remove(&h->limit.wake_link);
-	intern_drop(q->names, h->mx);
-	free(h);
-}
+/* --- limits ---------------------------------------------------------------------------------------------------- */
 
 void limit_freed(void *ctx, struct limit *l)
 {
@@ -74,7 +31,9 @@ void limit_freed(void *ctx, struct limit *l)
 void limits_adopt(struct queue *q)
 {
 	q->server.max = q->global->server_max_outbound_connections;
+	q->reserve.max = q->global->server_reserve_outbound_connections;
 	limit_freed(q, &q->server);
+	limit_freed(q, &q->reserve);
 }
 
 /* --- choosing an address ----------------------------------------------------------------------------------------- */
@@ -83,10 +42,9 @@ struct choice {
 	const struct route_addr *addr; /* NULL = none: see the rest */
 	struct addr source;
 	bool any_source;
-	struct host_limit *host[2];
-	struct throttle *throttles[N_THROTTLE_KINDS]; /* the host's */
-	const struct limit *woken;                    /* the limit whose turn it is to serve us */
-	struct limit *saturated[WAITERS];             /* hosts': waits for them */
+	struct host_marks marks;
+	const struct limit *woken;        /* the limit whose turn it is to serve us */
+	struct limit *saturated[WAITERS]; /* hosts': waits for them */
 	unsigned n_saturated;
 	uint64_t recover_us; /* shortest recovery of those that failed; 0 = none failed */
 	bool may_recover;    /* one of them for another reason than that it is unfit */
@@ -99,43 +57,6 @@ struct choice {
 	bool missing[FAMILIES]; /* the binding has no source for them: left out */
 };
 
-/* The place's path names what is counted in common: of a pattern, all hosts it matches. */
-static struct host_limit *combined_limit(struct queue *q, const struct host_limits *limits)
-{
-	struct str path;
-	str_init(&path);
-	conf_scope_path(limits->scope_from, &path);
-	struct host_limit *h =
-	        host_limit_get(q, NO_BINDING, path.data, limits->scope_max_outbound_connections);
-	str_free(&path);
-	return h;
-}
-
-static struct throttle *host_throttle(
-        struct queue *q, enum throttle_kind kind, const struct conf_throttle *of)
-{
-	struct str path;
-	if (of->rate.count == 0)
-		return NULL;
-	str_init(&path);
-	conf_scope_path(of->from, &path);
-	struct throttle *t = throttle_get(q->throttles, kind, path.data, of->rate);
-	str_free(&path);
-	return t;
-}
-
-void host_throttles(
-        struct queue *q, const struct binding *b, const char *mx, struct throttle *out[N_THROTTLE_KINDS])
-{
-	struct host_limits limits;
-	out[THROTTLE_MESSAGES] = out[THROTTLE_CONNECTIONS] = NULL;
-	if (!*mx || !b->conf)
-		return;
-	conf_resolve_host(b->snapshot, b->conf, mx, &limits);
-	out[THROTTLE_MESSAGES] = host_throttle(q, THROTTLE_MESSAGES, &limits.throttles.messages);
-	out[THROTTLE_CONNECTIONS] = host_throttle(q, THROTTLE_CONNECTIONS, &limits.throttles.connections);
-}
-
 static bool has_room(struct limit *l, struct choice *c)
 {
 	if (!l || (limit_has_room(l) && (l->n_waiting == 0 || l == c->woken)))
@@ -145,35 +66,21 @@ static bool has_room(struct limit *l, struct choice *c)
 	return false;
 }
 
-/* A host's limits and throttles */
 static void host_find(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
 {
-	struct queue *q = hq->q;
-	const struct binding *b = binding_at(q, hq->key.binding);
-	struct host_limits limits;
-	c->host[0] = c->host[1] = NULL;
-	c->throttles[THROTTLE_MESSAGES] = c->throttles[THROTTLE_CONNECTIONS] = NULL;
-	if (!a->mx || !b->conf)
-		return;
-	conf_resolve_host(b->snapshot, b->conf, a->mx, &limits);
-	if (limits.max_outbound_connections)
-		c->host[0] = host_limit_get(q, b->number, a->mx, limits.max_outbound_connections);
-	if (limits.scope_max_outbound_connections)
-		c->host[1] = combined_limit(q, &limits);
-	c->throttles[THROTTLE_MESSAGES] = host_throttle(q, THROTTLE_MESSAGES, &limits.throttles.messages);
-	c->throttles[THROTTLE_CONNECTIONS] =
-	        host_throttle(q, THROTTLE_CONNECTIONS, &limits.throttles.connections);
+	host_marks(hq->q, binding_at(hq->q, hq->key.binding), a->mx, &c->marks);
 }
 
-/* False when one is full. */
+/* A host's limits and throttles: false when one is full. */
 static bool host_room(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
 {
+	struct host_marks *m = &c->marks;
 	bool room = true;
 	host_find(hq, a, c);
 	for (unsigned i = 0; i < 2 && room; i++)
-		room = has_room(c->host[i] ? &c->host[i]->limit : NULL, c);
+		room = has_room(m->limits[i] ? &m->limits[i]->limit : NULL, c);
 	for (unsigned i = 0; i < N_THROTTLE_KINDS && room; i++)
-		room = has_room(c->throttles[i] ? throttle_limit(c->throttles[i]) : NULL, c);
+		room = has_room(m->throttles[i] ? throttle_limit(m->throttles[i]) : NULL, c);
 	return room;
 }
 
@@ -553,35 +460,60 @@ static uint32_t goal(const struct hop_queue *hq)
 	return schedule_goal(moving, o->max_outbound_connections, o->connection_allocation_aggressiveness);
 }
 
-/* The host's and the scopes' limits. */
+/* The host's and the scopes' limits, and those of all that share its MX hosts. */
 static unsigned named_limits(
         struct hop_queue *hq, const struct choice *c, struct host_limit *named[NAMED_LIMITS_MAX])
 {
 	unsigned n = 0;
 	for (int i = 0; i < 2; i++) {
-		if (c->host[i])
-			named[n++] = c->host[i];
+		if (c->marks.limits[i])
+			named[n++] = c->marks.limits[i];
 	}
-	return n + scopes_limits(hq->q, hq->key.scopes, named + n);
+	n += scopes_limits(hq->q, hq->key.scopes, named + n);
+	return n + rollup_limits(hq, named + n);
+}
+
+static bool free_for(const struct limit *l, const struct limit *woken)
+{
+	return limit_has_room(l) && (l->n_waiting == 0 || l == woken);
+}
+
+/* When the machine's total is used up, a queue without a session may have its first one out of the reserve. */
+static struct limit *machine_limit(struct hop_queue *hq, const struct limit *woken)
+{
+	struct queue *q = hq->q;
+	if (free_for(&q->server, woken) || hq->traffic->n_conns > 0 || q->reserve.max == 0)
+		return &q->server;
+	return &q->reserve;
+}
+
+/* The one that a session counts in already */
+static struct limit *machine_limit_of(const struct conn *c)
+{
+	for (unsigned i = 0; i < c->leases.n; i++) {
+		if (c->leases.held[i].limit == &c->q->reserve)
+			return &c->q->reserve;
+	}
+	return &c->q->server;
 }
 
 static unsigned wanted_limits(struct hop_queue *hq, struct host_limit *const *named, unsigned n_named,
-        struct limit *wanted[LEASES_MAX])
+        const struct limit *woken, struct limit *wanted[LEASES_MAX])
 {
 	unsigned n = 0;
 	wanted[n++] = &hq->traffic->own;
-	wanted[n++] = &hq->traffic->pair->limit;
+	wanted[n++] = traffic_pair_limit(hq->traffic);
 	for (unsigned i = 0; i < n_named; i++)
 		wanted[n++] = &named[i]->limit;
 	wanted[n++] = binding_total(binding_at(hq->q, hq->key.binding));
-	wanted[n++] = &hq->q->server;
+	wanted[n++] = machine_limit(hq, woken);
 	return n;
 }
 
 /* As far as throttles go; a session that is there needs no connection. */
 static bool message_may_go(const struct traffic *t, const struct choice *c)
 {
-	struct throttle *const of[] = {t->throttles[THROTTLE_MESSAGES], c->throttles[THROTTLE_MESSAGES]};
+	struct throttle *const of[] = {t->throttles[THROTTLE_MESSAGES], c->marks.throttles[THROTTLE_MESSAGES]};
 	struct limit *asked[2];
 	unsigned n = 0;
 	for (unsigned i = 0; i < 2; i++) {
@@ -607,7 +539,8 @@ static bool take_over_at(
 		return false;
 	host_find(hq, a, &c);
 	unsigned n_named = named_limits(hq, &c, named);
-	unsigned n = wanted_limits(hq, named, n_named, wanted);
+	unsigned n = wanted_limits(hq, named, n_named, woken, wanted);
+	wanted[n - 1] = machine_limit_of(conn);
 	if (!leases_could_change(&conn->leases, wanted, n, woken) || !message_may_go(hq->traffic, &c))
 		return false;
 	traffic_stop_waiting(hq->traffic);
@@ -653,16 +586,20 @@ static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 		return ENOUGH;
 	}
 	unsigned n_named = named_limits(hq, &c, named);
-	unsigned n = wanted_limits(hq, named, n_named, wanted);
-	unsigned n_gates = gates_limits(t, c.throttles, wanted + n);
+	unsigned n = wanted_limits(hq, named, n_named, woken, wanted);
+	unsigned n_gates = gates_limits(t, c.marks.throttles, wanted + n);
 	full = limits_blocking(wanted, n + n_gates, woken);
 	if (full) {
 		attempt_wait(t, full);
+		if (full == &hq->q->reserve) /* a place in the total will do as well */
+			attempt_wait(t, &hq->q->server);
+		for (unsigned i = 0; i < n_named; i++)
+			host_limit_put(hq->q, named[i]); /* those made for the question */
 		return ENOUGH;
 	}
 	traffic_stop_waiting(t);
 	proxy_stop_waiting(t);
-	conn_open(hq, c.addr, &c.source, c.any_source, wanted, n, named, n_named, c.throttles);
+	conn_open(hq, c.addr, &c.source, c.any_source, wanted, n, named, n_named, c.marks.throttles);
 	return OPENED;
 }
 

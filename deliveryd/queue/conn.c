@@ -138,6 +138,8 @@ static bool outdated(struct conn *c)
 		if (!any && !addr_equal_ip(&c->source, &b->conf->source[c->source.family == AF_INET6]))
 			return true;
 	}
+	if (!host_limits_renew(c))
+		return true;
 	c->generation = c->q->generation;
 	gates_renew(c);
 	return false;
@@ -259,8 +261,10 @@ bool conn_feed_woken(struct conn *c, const struct limit *woken)
 		if (c->state == CONN_IDLE)
 			return false;
 		set_state(c, CONN_IDLE);
-		/* nothing to do, and somebody waits for the lease */
-		if (wanted_by_others(c))
+		/* nothing to do, and its mail goes another way now, or somebody waits for the lease */
+		if (hq->generation != c->q->generation && !c->q->rekeying)
+			conn_quit(c);
+		else if (wanted_by_others(c))
 			conn_make_room(c);
 		else
 			session_no_job(c->session);
@@ -275,6 +279,16 @@ bool conn_feed_woken(struct conn *c, const struct limit *woken)
 	delivery_enter(c->q, no, DELIVERY_OUT, 0);
 	session_job(c->session, job);
 	return true;
+}
+
+/* Idle sessions of queues that get no more mail: they may count against what is in force now. */
+void conns_leave_outdated(struct queue *q)
+{
+	for (uint32_t i = 0; i < q->conns.n; i++) {
+		struct conn *c = q->conns.at[i];
+		if (c && c->state == CONN_IDLE && c->hq->generation != q->generation)
+			conn_quit(c);
+	}
 }
 
 void conns_feed_wanting(struct queue *q, struct slice *slice)

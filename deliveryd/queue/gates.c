@@ -172,14 +172,13 @@ void gates_job_done(struct conn *c, uint32_t no, bool begun)
 /* After a reload another throttle may hold for its host. */
 void gates_renew(struct conn *c)
 {
-	struct throttle *host[N_THROTTLE_KINDS] = {0};
-	host_throttles(c->q, binding_at(c->q, c->hq->key.binding), c->mx, host);
-	if (c->gates)
-		use_host(c->gates, host);
-	else if (any_throttle(c->hq->traffic, host)) {
+	struct host_marks marks;
+	host_marks(c->q, binding_at(c->q, c->hq->key.binding), c->mx, &marks);
+	if (!c->gates && !any_throttle(c->hq->traffic, marks.throttles))
+		return;
+	if (!c->gates)
 		c->gates = mem_zalloc(sizeof(*c->gates));
-		use_host(c->gates, host);
-	}
+	use_host(c->gates, marks.throttles);
 }
 
 void gates_free(struct conn *c)

@@ -75,10 +75,12 @@ struct hop_queue *hop_queue_get(
 		/* what the key does not say: a binding that is back, a group that has members again */
 		if (hq->hold != hold && hq->hold != HOLD_SOURCE)
 			hop_queue_hold(hq, hold);
+		hq->generation = q->generation;
 		return hq;
 	}
 	struct hop_queue *hq = mem_zalloc(sizeof(*hq));
 	hq->q = q;
+	hq->generation = q->generation;
 	hq->key = *key;
 	hq->profile = profile ? profile_ref(profile) : NULL;
 	intern_ref(q->names, key->hop);
@@ -162,15 +164,24 @@ static void grow_pairs(struct queue *q)
 	free(old);
 }
 
-/* The bound is the largest value among its queues. */
+/*
+ * The bound is the largest value among its queues: those that the configuration in force puts mail into. What was before
+ * a reload does not keep it up, though its sessions count until they have ended.
+ */
 static void pair_bound(struct queue *q, struct pair *p)
 {
-	uint32_t max = 0;
+	uint32_t max = 0, before = 0;
+	p->generation = q->generation;
 	for (const struct link *l = p->traffics.next; l != &p->traffics; l = l->next) {
 		const struct traffic *t = container_of(l, struct traffic, of_pair);
+		if (t->own.max > before)
+			before = t->own.max;
+		if (t->hq->generation != q->generation)
+			continue;
 		if (t->own.max > max)
 			max = t->own.max;
 	}
+	max = max ? max : before;
 	uint32_t reduced = reduced_max(q, p->binding, p->hop);
 	p->limit.max = max < reduced ? max : reduced;
 	limit_freed(q, &p->limit);
@@ -184,6 +195,16 @@ void pairs_bound(struct queue *q, uint32_t binding, uint32_t hop)
 		if (p->binding == binding && p->hop == hop)
 			pair_bound(q, p);
 	}
+}
+
+struct limit *traffic_pair_limit(struct traffic *t)
+{
+	struct queue *q = t->hq->q;
+	struct pair *p = t->pair;
+	t->hq->generation = q->generation; /* its first delivery was looked at: place_first() */
+	if (q->rekeying || p->generation != q->generation || t->own.max > p->limit.max)
+		pair_bound(q, p);
+	return &p->limit;
 }
 
 static bool pair_is(const struct pair *p, const struct hop_key *k)

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define LIMIT_NONE UINT32_MAX
-#define LEASES_MAX 12 /* queue, pair, two of the host, six scopes, binding, server */
+#define LEASES_MAX 16 /* queue, pair, two of the host, six scopes, four of a roll-up, binding, server */
 
 struct link { /* a ring; the head is one too */
 	struct link *prev, *next;

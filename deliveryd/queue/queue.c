@@ -405,6 +405,7 @@ static void init_lists(struct queue *q)
 	timer_init(&q->kick, kicked, q);
 	timer_init(&q->due_timer, due_come, q);
 	limit_init(&q->server, LIMIT_NONE);
+	limit_init(&q->reserve, 0);
 }
 
 static size_t memory_max(void)

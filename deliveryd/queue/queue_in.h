@@ -136,6 +136,7 @@ struct hop_queue {
 	struct hop_key key;
 	struct profile *profile; /* shares */
 	uint32_t number;         /* in q->hop_queues */
+	uint32_t generation;     /* of the configuration that put mail here last */
 	struct link of_binding;
 	struct link work;              /* in q->work */
 	struct delivery_list ready[3]; /* high, normal, low */
@@ -190,6 +191,7 @@ struct pair {
 	uint16_t port;
 	uint8_t hop_type;
 	struct link traffics; /* of struct traffic: its queues in which mail moves */
+	uint32_t generation;  /* in which `max` was looked at */
 	struct limit limit;
 };
 
@@ -199,10 +201,13 @@ struct pair {
  */
 #define NO_BINDING UINT32_MAX
 #define SCOPE_BINDING (UINT32_MAX - 1)
-#define NAMED_LIMITS_MAX (2 + SCOPE_LIMITS_MAX)
+#define ROLLUP_MAX 4
+#define ROLLUP_PREFIX "rollup:" /* no host name has a colon, no path begins like this */
+#define NAMED_LIMITS_MAX (2 + SCOPE_LIMITS_MAX + ROLLUP_MAX)
 struct host_limit {
 	struct host_limit *hash_next;
 	uint32_t binding, mx; /* interned */
+	uint32_t generation;  /* rollup: in which `max` was looked at */
 	struct limit limit;
 };
 
@@ -303,7 +308,8 @@ struct queue {
 	struct link *idle_conns; /* IDLE_BUCKETS of struct conn, by key */
 	uint32_t n_idle_conns;
 
-	struct limit server; /* server_max_outbound_connections */
+	struct limit server;  /* server_max_outbound_connections */
+	struct limit reserve; /* server_reserve_outbound_connections: for queues without a session */
 	struct counts counts;
 	struct totals totals;
 	struct recent recent;
@@ -466,6 +472,7 @@ struct traffic *traffic_get(struct hop_queue *);
 void pairs_bound(struct queue *, uint32_t binding, uint32_t hop); /* its limit has changed */
 void traffic_wait(struct traffic *, struct limit *);
 void traffic_stop_waiting(struct traffic *);
+struct limit *traffic_pair_limit(struct traffic *); /* for a new session: as it is to be by now */
 void hop_queues_free(struct queue *);
 void next_hop_of(const struct hop_queue *, struct next_hop *);
 
@@ -486,11 +493,6 @@ void attempt_proxy_failed(
         struct hop_queue *, const struct outcome *, const struct session_facts *, bool told);
 /* The machine itself has no socket or port to give: one delivery is told, the queue waits a little. */
 void attempt_pause(struct hop_queue *, const struct outcome *, const struct session_facts *);
-struct host_limit *host_limit_get(struct queue *, uint32_t binding, const char *mx, uint32_t max);
-void host_limit_put(struct queue *, struct host_limit *);
-/* The throttles of the hosts stanza for an MX host, not yet used. */
-void host_throttles(
-        struct queue *, const struct binding *, const char *mx, struct throttle *out[N_THROTTLE_KINDS]);
 void limits_adopt(struct queue *);
 void limit_freed(void *queue, struct limit *);
 
@@ -541,6 +543,22 @@ unsigned scopes_limits(struct queue *, uint32_t scopes, struct host_limit *out[S
 void conns_adopt_route(struct hop_queue *, const struct route *);
 void scopes_throttles(struct queue *, uint32_t scopes, struct throttle *out[N_THROTTLE_KINDS]); /* used */
 
+/* host_limits.c */
+struct host_limit *host_limit_get(struct queue *, uint32_t binding, const char *mx, uint32_t max);
+struct host_limit *host_limit_find(const struct queue *, uint32_t binding, const char *mx); /* NULL if there is none */
+void host_limit_put(struct queue *, struct host_limit *);
+/* What the hosts stanza has for a binding's sessions to an MX host; NULL = nothing. The throttles are not used yet. */
+struct host_marks {
+	struct host_limit *limits[2];
+	struct throttle *throttles[N_THROTTLE_KINDS];
+};
+void host_marks(struct queue *, const struct binding *, const char *mx, struct host_marks *);
+/* After a reload. False: there is a limit now that the session does not count in. */
+bool host_limits_renew(struct conn *);
+
+/* rollup.c: the limits that sessions of the queue share with all whose best MX hosts are among its own */
+unsigned rollup_limits(struct hop_queue *, struct host_limit *out[ROLLUP_MAX]);
+
 /* gates.c */
 #define GATES_MAX (2 * N_THROTTLE_KINDS)
 /* Those a new session of the queue to that host would have to pass. */
@@ -559,6 +577,7 @@ bool conn_feed(struct conn *); /* has asked: a job, or idle, or quit. True if it
 void conn_quit(struct conn *);
 /* The host is left alone for a while, for what it said to a message; the session ends. */
 void conn_avoid_host(struct conn *, const struct outcome *, const struct session_facts *);
+void conns_leave_outdated(struct queue *);
 void conns_feed_wanting(struct queue *, struct slice *);
 struct conn *conn_of_leases(struct leases *);
 

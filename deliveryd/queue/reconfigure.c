@@ -38,10 +38,12 @@ void rekey_some(struct queue *q, struct slice *slice)
 	}
 	if (q->aliases)
 		aliases_swept(q);
-	if (binding_metrics_some(q, slice))
-		q->rekeying = false;
-	else
+	if (!binding_metrics_some(q, slice)) {
 		queue_kick(q);
+		return;
+	}
+	q->rekeying = false;
+	conns_leave_outdated(q);
 }
 
 /* --- what a snapshot drops ---------------------------------------------------------------------------------------- */

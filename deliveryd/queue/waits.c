@@ -1,5 +1,6 @@
 #include "queue/queue_in.h"
 
+#include <string.h>
 #include <time.h>
 
 /*
@@ -20,12 +21,16 @@ static void print_limit(const struct hop_queue *hq, const struct limit *l, struc
 		str_add(why, "max_outbound_connections");
 	} else if (l == &binding_at(q, hq->key.binding)->total) {
 		str_add(why, "server_max_outbound_connections of the binding");
-	} else if (l == &q->server) {
+	} else if (l == &q->server || l == &q->reserve) {
 		str_add(why, "server_max_outbound_connections");
 	} else {
 		const struct host_limit *h = container_of(l, struct host_limit, limit);
 		const char *scope = h->binding == SCOPE_BINDING || h->binding == NO_BINDING ? "scope_" : "";
-		str_printf(why, "%smax_outbound_connections of %s", scope, intern_text(q->names, h->mx));
+		const char *name = intern_text(q->names, h->mx);
+		if (strncmp(name, ROLLUP_PREFIX, strlen(ROLLUP_PREFIX)) == 0)
+			str_printf(why, "max_outbound_connections of all that share %s (rollup)", name + strlen(ROLLUP_PREFIX));
+		else
+			str_printf(why, "%smax_outbound_connections of %s", scope, name);
 	}
 }
 

@@ -87,6 +87,8 @@ struct rig {
 
 	/* told of each connection (recipient NULL) and message as an MX host counts them; NULL = nobody */
 	void (*seen)(void *ctx, uint64_t us, const char *binding, const char *mx, const char *recipient);
+	/* told of each session that opens (+1) or closes (-1) at an MX host */
+	void (*counted)(void *ctx, const char *binding, const char *mx, int change);
 	void *seen_ctx;
 
 	/* all sessions together, and by source address */

@@ -246,6 +246,8 @@ void rig_session_count(struct rig *rig, struct session *s, int change)
 	most(&rig->sessions, &rig->most_sessions, change);
 	most(&s->mx->sessions, &s->mx->most, change);
 	most(&source->sessions, &source->most, change);
+	if (rig->counted)
+		rig->counted(rig->seen_ctx, s->binding, s->mx_name, change);
 }
 
 static void close_later(struct session *s);
