@@ -129,21 +129,22 @@ static int serve(const char *config_path, struct policy *policy, struct daemon_s
 }
 
 static bool prepare_socket_folder(
-        const struct sockspec *spec, const char *user, bool named, struct error *err)
+        const struct sockspec *spec, const char *option, const char *user, bool named, struct error *err)
 {
 	return !spec || spec->type != SOCKSPEC_UNIX ||
-	       privilege_prepare_parent(spec->path, 0755, user, named, err);
+	       privilege_prepare_parent(spec->path, 0755, user, named, err) || error_at(err, "%s", option);
 }
 
 /* /run is empty after each boot. */
 static bool prepare_socket_folders(const struct process_options *p, bool named, struct error *err)
 {
-	bool ok = prepare_socket_folder(p->control_listen, p->user, named, err) &&
-	          prepare_socket_folder(p->control_observe, p->user, named, err) &&
-	          prepare_socket_folder(p->control_metrics, p->user, named, err);
+	bool ok = prepare_socket_folder(p->control_listen, "control.listen", p->user, named, err) &&
+	          prepare_socket_folder(p->control_observe, "control.observe", p->user, named, err) &&
+	          prepare_socket_folder(p->control_metrics, "control.metrics", p->user, named, err);
 
 	for (size_t i = 0; ok && i < p->handoff_listen.n; i++)
-		ok = prepare_socket_folder(&p->handoff_listen.items[i], p->user, named, err);
+		ok = prepare_socket_folder(
+		        &p->handoff_listen.items[i], "handoff.listen", p->user, named, err);
 	return ok;
 }
 
@@ -157,14 +158,21 @@ static bool check_folders(const struct process_options *p, struct error *err)
 	return true;
 }
 
+static bool prepare_folders(const struct process_options *p, bool named, struct error *err)
+{
+	if (!privilege_prepare_dir(p->spool_path, 0700, p->user, named, err))
+		return error_at(err, "spool.path");
+	return privilege_prepare_parent(p->log_events, 0750, p->user, named, err) ||
+	       error_at(err, "log.events");
+}
+
 static bool prepare(const struct process_options *p, struct daemon_sockets *sockets, struct error *err)
 {
 	bool named = strcmp(p->user, "bindpost") != 0; /* the built-in one may be missing in a trial */
 
 	umask(0077);
 	raise_descriptors();
-	return privilege_prepare_dir(p->spool_path, 0700, p->user, named, err) &&
-	       privilege_prepare_parent(p->log_events, 0750, p->user, named, err) &&
+	return privilege_check_user(p->user, named, err) && prepare_folders(p, named, err) &&
 	       prepare_socket_folders(p, named, err) && daemon_sockets_open(p, sockets, err) &&
 	       privilege_drop(p->user, named, err) && check_folders(p, err);
 }
@@ -175,6 +183,14 @@ static void try_keys(const struct policy *policy, struct errors *errors)
 	struct stamp_keys *keys = stamp_keys_of(policy_conf(policy), errors);
 
 	stamp_keys_free(&keys);
+}
+
+/* What root could read at the start the user we are now must read at a reload: better said now than then. */
+static void warn_unreadable(void *ctx, const char *path, int error)
+{
+	(void)ctx;
+	log_warning(
+	        "%s: cannot be read by the user we run as: %s; a reload will fail", path, strerror(error));
 }
 
 static int run(const char *config_path, bool check_only)
@@ -202,6 +218,7 @@ static int run(const char *config_path, bool check_only)
 		policy_unref(&policy);
 		return 1;
 	}
+	conf_each_unreadable(policy_conf(policy), warn_unreadable, NULL);
 	return serve(config_path, policy, &sockets, &signals);
 }
 

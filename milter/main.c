@@ -156,10 +156,11 @@ static bool open_milter(const struct sockspec *spec, struct error *err)
 	return ok || error_at(err, "milter.listen");
 }
 
-static bool prepare_folder(const struct sockspec *spec, const char *user, bool named, struct error *err)
+static bool prepare_folder(
+        const struct sockspec *spec, const char *option, const char *user, bool named, struct error *err)
 {
 	return spec == NULL || spec->type != SOCKSPEC_UNIX ||
-	       privilege_prepare_parent(spec->path, 0755, user, named, err);
+	       privilege_prepare_parent(spec->path, 0755, user, named, err) || error_at(err, "%s", option);
 }
 
 #define CONTROL_FDS 4
@@ -175,8 +176,9 @@ static bool open_and_drop(const struct conf *conf, struct sockets *s, struct err
 	const struct process_options *o = conf_process(conf);
 	bool named = user_is_named(conf);
 	s->n_control = 0;
-	if (!prepare_folder(o->milter_listen, o->user, named, err) ||
-	        !prepare_folder(o->milter_control, o->user, named, err))
+	if (!privilege_check_user(o->user, named, err) ||
+	        !prepare_folder(o->milter_listen, "milter.listen", o->user, named, err) ||
+	        !prepare_folder(o->milter_control, "milter.control", o->user, named, err))
 		return false;
 	if (!open_milter(o->milter_listen, err))
 		return false;
@@ -274,13 +276,11 @@ static int serve(struct milter *m, const struct process_options *o, const struct
 }
 
 /* What root could read at the start must be readable for a reload too; better said now than then. */
-static void warn_unreadable(const struct milter *m, const struct process_options *o)
+static void warn_unreadable(void *ctx, const char *path, int error)
 {
-	if (access(m->conf_path, R_OK) != 0)
-		log_warning("%s: cannot be read by the user we run as: a reload will fail", m->conf_path);
-	if (o->stamp_key_file != NULL && access(o->stamp_key_file, R_OK) != 0)
-		log_warning("stamp.key_file: %s: cannot be read by the user we run as: a reload will fail",
-		        o->stamp_key_file);
+	(void)ctx;
+	log_warning(
+	        "%s: cannot be read by the user we run as: %s; a reload will fail", path, strerror(error));
 }
 
 static int start(struct milter *m)
@@ -303,7 +303,7 @@ static int start(struct milter *m)
 	if (!ok)
 		log_error("%s", err.text);
 	else
-		warn_unreadable(m, o);
+		conf_each_unreadable(policy_conf(m->current->policy), warn_unreadable, NULL);
 	int code = ok ? serve(m, o, &sockets) : 1;
 	conf_unref(&conf);
 	return code;

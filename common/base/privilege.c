@@ -23,6 +23,13 @@ static bool find_user(const char *user, bool named, struct passwd **pw, struct e
 	        err, "user: there is no user \"%s\" on this machine; create it or name another", user);
 }
 
+bool privilege_check_user(const char *user, bool named, struct error *err)
+{
+	struct passwd *pw;
+
+	return find_user(user, named, &pw, err);
+}
+
 /* Only for folders just made: one that stood before belongs to whom the operator gave it. */
 static bool give_dir(const char *path, const struct passwd *pw, struct error *err)
 {

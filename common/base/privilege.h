@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include "base/error.h"
 
+/* As root: the user exists, or is the built-in one. */
+bool privilege_check_user(const char *user, bool user_named, struct error *);
 /* Makes the folder when it is missing (not its parents) and, as root, gives it to the user. */
 bool privilege_prepare_dir(const char *path, mode_t, const char *user, bool user_named, struct error *);
 /* The same for the folder a file lies in. */

@@ -132,6 +132,11 @@ const struct global_options *conf_global(const struct conf *c)
 	return &c->globals;
 }
 
+bool conf_incomplete(const struct conf *c)
+{
+	return c->incomplete;
+}
+
 size_t conf_n_rules(const struct conf *c)
 {
 	return c->n_rules;

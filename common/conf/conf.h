@@ -24,10 +24,17 @@ struct conf;
 struct conf *conf_load(const char *bindpost_json_path, struct errors *);
 /* The same, never NULL: what could be read is there also when there are errors, so that the rules' can be told too. */
 struct conf *conf_load_anyway(const char *bindpost_json_path, struct errors *);
+/* Of one that was loaded anyway: a file could not be read, so that what is unknown may stand there. */
+bool conf_incomplete(const struct conf *);
 /* From text (tests, fuzzing): file names are what errors say; policy may be NULL. */
 struct conf *conf_load_text(const char *bindpost_json, const char *policy_json, struct errors *);
 struct conf *conf_ref(struct conf *);
 void conf_unref(struct conf **);
+
+/* Each file and policy folder that the user in force now may not read, with errno: root reads them at the start, the
+ * user we become at a reload. */
+typedef void conf_unreadable_fn(void *ctx, const char *path, int error);
+void conf_each_unreadable(const struct conf *, conf_unreadable_fn *, void *ctx);
 
 /* Prints each error and warning on a line of its own: the errors as they are, warnings with "warning: " in
  * front. */

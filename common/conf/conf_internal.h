@@ -62,6 +62,7 @@ struct conf {
 	struct binding **bindings; /* owns the array */
 	size_t n_bindings;
 	struct strmap group_names, binding_names;
+	bool incomplete; /* a file could not be read */
 };
 
 /* --- load ----------------------------------------------------------------------------------------------- */
@@ -70,6 +71,7 @@ struct loader {
 	struct conf *conf;
 	struct errors *errors;
 	struct strmap claims; /* domain -> struct binding that match_domain gives it to */
+	bool incomplete;      /* a file could not be read: what is missing elsewhere may stand there */
 };
 
 struct conf *conf_new(void);

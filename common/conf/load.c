@@ -185,7 +185,7 @@ static void load_policy_folder(struct loader *l, const struct place *p, const ch
 	DIR *dir = opendir(path);
 
 	if (!dir) {
-		place_error(l->errors, p, "%s: cannot be read: %s", name, strerror(errno));
+		l->incomplete = !place_error(l->errors, p, "%s: cannot be read: %s", name, strerror(errno));
 		return;
 	}
 	for (struct dirent *e; (e = readdir(dir));) {
@@ -228,7 +228,8 @@ static void load_policy_path(struct loader *l, const struct place *p, const char
 
 	if (stat(path, &st) != 0) {
 		if (!may_miss || errno != ENOENT)
-			place_error(l->errors, p, "%s: cannot be read: %s", name, strerror(errno));
+			l->incomplete =
+			        !place_error(l->errors, p, "%s: cannot be read: %s", name, strerror(errno));
 	} else if (S_ISDIR(st.st_mode)) {
 		load_policy_folder(l, p, path, name);
 	} else {
@@ -259,17 +260,23 @@ static void load_builtin(struct conf *c)
 		c->builtin[i] = value_default(c->pool, &top, &option_rows[i]);
 }
 
-/* Everything that can be said across sections; then the conf is complete, but for what is in errors. */
+/* Everything that can be said across sections; then the conf is complete, but for what is in errors. Nothing is said
+ * when a file is missing: most of it would be wrong. */
 static struct conf *finish(struct loader *l)
 {
 	struct conf *c = l->conf;
+	struct errors unsaid = {0};
 
+	if (l->incomplete)
+		l->errors = &unsaid;
 	load_finish_bindings(l);
 	strmap_free(&l->claims);
 	fill_process_options(c);
 	fill_global_options(c);
 	fill_own_names(c);
 	conf_check(l);
+	errors_free(&unsaid);
+	c->incomplete = l->incomplete;
 	return c;
 }
 

@@ -22,11 +22,15 @@ bool policy_target_known(const struct conf *conf, const char *target)
 
 static bool check_target(struct policy *p, const char *target, const char *where, struct errors *errors)
 {
-	if (policy_target_known(p->conf, target)) {
-		const struct conf_group *g =
-		        strncmp(target, "group:", 6) == 0 ? conf_group_named(p->conf, target + 6) : NULL;
-		if (g == NULL || g->n_members > 0)
-			return true;
+	bool known = policy_target_known(p->conf, target);
+	const struct conf_group *g =
+	        known && strncmp(target, "group:", 6) == 0 ? conf_group_named(p->conf, target + 6) : NULL;
+
+	if (known && (g == NULL || g->n_members > 0))
+		return true;
+	if (conf_incomplete(p->conf))
+		return false; /* it may stand in the file that could not be read, which is told */
+	if (known) {
 		errors_add(
 		        errors, ERROR_ERROR, "%s.bind: the group \"%s\" has no bindings", where, target + 6);
 	} else if (strcmp(target, "group:default") == 0) {

@@ -251,12 +251,22 @@ static bool test_text(struct eval *ev, const struct rule_test *t, const char *va
 	return false;
 }
 
-static bool test_header(struct eval *ev, const struct rule_test *t)
+static const struct header_value *matching_header(struct eval *ev, const struct rule_test *t)
 {
-	for (const struct header_value *v = ev->headers[t->ref.header_index].first; v != NULL; v = v->next)
-		if (test_text(ev, t, v->value, v->len))
-			return true;
-	return false;
+	const struct header_value *v = ev->headers[t->ref.header_index].first;
+	while (v != NULL && !test_text(ev, t, v->value, v->len))
+		v = v->next;
+	return v;
+}
+
+bool eval_tested_text(struct eval *ev, const struct rule_test *t, const char **value, size_t *len)
+{
+	const struct header_value *v = t->ref.field == FIELD_HEADER ? matching_header(ev, t) : NULL;
+	if (v == NULL)
+		return eval_field_text(ev, &t->ref, value, len);
+	*value = v->value;
+	*len = v->len;
+	return true;
 }
 
 static bool test_number(struct eval *ev, const struct rule_test *t, uint64_t number)
@@ -296,7 +306,7 @@ static bool test_positive(struct eval *ev, const struct rule_test *t, bool *know
 	*known = true;
 	switch (rule_field_kind(t->ref.field)) {
 	case KIND_HEADER:
-		return test_header(ev, t);
+		return matching_header(ev, t) != NULL;
 	case KIND_NUMBER:
 		*known = fact_number(ev, t->ref.field, &number);
 		return *known && test_number(ev, t, number);

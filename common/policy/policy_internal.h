@@ -166,6 +166,8 @@ const char *eval_claimant(struct eval *, enum claim *);
 bool eval_all(struct eval *, struct rule_expr *const *, size_t n);
 /* The text of a field in the form == compares; of a header its first instance. False if unknown, or no instance. */
 bool eval_field_text(struct eval *, const struct rule_field_ref *, const char **value, size_t *len);
+/* The same for people who ask why: of several instances of a header the one that the test (or what it negates) holds for. */
+bool eval_tested_text(struct eval *, const struct rule_test *, const char **value, size_t *len);
 /* The rule's target for this message; false if its header names none. */
 bool eval_bind(struct eval *, const struct rule *, struct decision_target *);
 

@@ -68,7 +68,7 @@ void trace_add_test(struct eval *ev, const struct rule_test *t, bool known, bool
 	rule_test_print(t, &text);
 	out->text = pool_strdup(pool, text.data);
 	str_free(&text);
-	if (eval_field_text(ev, &t->ref, &value, &len)) {
+	if (eval_tested_text(ev, t, &value, &len)) {
 		out->value_len = len < 200 ? len : 200;
 		out->value = pool_strndup(pool, value, out->value_len);
 	}

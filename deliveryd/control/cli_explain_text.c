@@ -24,6 +24,19 @@ static void put(const json_t *value)
 	str_free(&text);
 }
 
+static void put_list(const json_t *list)
+{
+	size_t i;
+	json_t *item;
+
+	json_array_foreach((json_t *)list, i, item)
+	{
+		if (i)
+			fputs(", ", stdout);
+		put(item);
+	}
+}
+
 static void put_key(const json_t *object, const char *key)
 {
 	put(json_object_get(object, key));
@@ -150,7 +163,7 @@ static void print_message(const json_t *m)
 	putchar('\n');
 	if (json_array_size(unknown)) {
 		fputs("  rules also ask for what was not given here, so these tests are false: ", stdout);
-		put(unknown);
+		put_list(unknown);
 		putchar('\n');
 	}
 }

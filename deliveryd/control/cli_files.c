@@ -107,6 +107,7 @@ int cmd_check(struct cli *cli)
 	if (errors.n_errors)
 		policy_unref(&policy);
 	if (policy && host) {
+		host_check_access(policy_conf(policy), &errors);
 		host_check(policy_conf(policy), &errors);
 		host_check_names(policy_conf(policy), &errors);
 	}

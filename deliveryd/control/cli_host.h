@@ -9,6 +9,8 @@
 
 #include "conf/conf.h"
 
+/* User, groups, folders of sockets, spool and log; as root, whether the user can read the files again at a reload. */
+void host_check_access(const struct conf *, struct errors *);
 /* Source addresses, ways from them, descriptors. control: the daemon's socket, to look at its own limit. */
 void host_check(const struct conf *, struct errors *);
 /* PTR and EHLO names. */

@@ -67,9 +67,9 @@ POLICY = {
         "default": {"bind_address": "192.0.2.22", "ehlo_hostname": "good.example"}}}
 
 
-def check(folder, policy=None, dns=DNS, **limits):
+def check(folder, policy=None, dns=DNS, process=(), **limits):
     process = {"hostname": "mta.example", "policy": ["policy.json"], "dns": {"servers": ["%s:%d" % dns]},
-               "control": {"listen": "unix:%s/none.sock" % folder}}
+               "control": {"listen": "unix:%s/none.sock" % folder}, **dict(process)}
     for name, value in (("bindpost.json", process), ("policy.json", policy or POLICY)):
         with open(os.path.join(folder, name), "w", encoding="ascii") as f:
             json.dump(value, f)
@@ -126,6 +126,18 @@ def limits(tap, folder):
     tap.ok(any("and 30 more bindings' addresses" in w for w in warnings), "many of a kind are counted", warnings[-5:])
 
 
+def places(tap, folder):
+    """What a start needs: the user, the groups, the folders."""
+    _, _, warnings = check(folder, process={
+        "user": "no-such-user", "spool": {"path": folder + "/none/spool"}, "log": {"events": folder + "/none/log/e.jsonl"},
+        "handoff": {"listen": "unix:%s/h.sock?group=no-such-group" % folder}, "milter": {"listen": "unix:/none/at/all/m.sock"}})
+    missing = "there is no folder %s for it: make it, or name another"
+    for text in ('user: there is no user "no-such-user" on this machine', "spool.path: " + missing % (folder + "/none"),
+                 "log.events: " + missing % (folder + "/none"), "milter.listen: " + missing % "/none/at",
+                 "handoff.listen: there is no group no-such-group on this machine"):
+        tap.ok(any(w.startswith(text) for w in warnings), text, warnings[:8])
+
+
 def main():
     tap = Tap()
     make_machine()
@@ -133,6 +145,7 @@ def main():
         r = resolver()
         what_it_says(tap, folder)
         limits(tap, folder)
+        places(tap, folder)
         usage = subprocess.run([os.path.join(BUILD, "bindpost"), "check", "--hosts"], capture_output=True, check=False)
         tap.equal(usage.returncode, 2, "an unknown option")
         r.close()

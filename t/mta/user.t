@@ -52,6 +52,19 @@ def body(tap, rig):
     tap.equal(delivered(rig, 3), [rig.ip(101)], "killed and started again beside the sockets that were left")
     tap.equal(rig.stop("deliveryd"), 0, "it stops in good order")
 
+    os.chmod(rig.path("etc", "policy.json"), 0o600)  # root's: read at the start, not at a reload
+    rig.start_deliveryd()
+    warning = "policy.json: cannot be read by the user we run as: Permission denied; a reload will fail"
+    tap.ok(warning in rig.tail("deliveryd"), "a file that only root can read: said at the start", rig.tail("deliveryd"))
+    done = rig.bindpost("check", "--host")
+    tap.ok("policy.json: user nobody cannot read it" in done.stderr, "and by check --host", done.stderr)
+    done = rig.bindpost("reload", check=False)
+    tap.ok(done.returncode == 1 and "user nobody must be able to read it" in done.stderr and "bind_address" not in done.stderr,
+           "a reload is refused, and says no more than why", done.returncode, done.stderr)
+    os.chmod(rig.path("etc", "policy.json"), 0o644)
+    tap.equal(rig.bindpost("reload", check=False).returncode, 0, "readable again, it reloads")
+    rig.stop("deliveryd")
+
     os.chown(folders["spool"], 0, 0)
     done = subprocess.run([rig.program("deliveryd"), "-c", rig.config], capture_output=True, text=True, timeout=60)
     tap.ok(done.returncode == 1 and "spool.path" in done.stderr and "nobody" in done.stderr and "chown" in done.stderr,

@@ -95,6 +95,8 @@ def rules(d):
     equal((decided(a), len(a["rules"])), (("acme", "big"), 1), "rules after the one that decides are not tried")
     a = d.explain("--from", "a@b.example", "--client", "10.9.1.1", "--header", "X-customer: vip")
     equal((decided(a), a["rules"][4]["chosen_by"]), (("vip", "named"), "header x-customer"), "a target a header names")
+    a = d.explain("--from", "a@b.example", "--header", "X-List: other", "--header", "x-list: a b\tc")
+    equal(a["rules"][3]["tests"][0]["value"], "a b\tc", "of several header fields the one that a test holds for")
     a = d.explain("--from", "a@b.example", "--header", "X-List: a b\tc")
     equal(a["rules"][3]["choices"], [{"target": "acme", "weight": 1.0}, {"target": "group:shared", "weight": 1.0}],
           "a list: what was chosen among")

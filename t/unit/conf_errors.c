@@ -332,7 +332,8 @@ static void test_structure(void **state)
 	                                              "two slashes, as /\\.example\\.net$/\n"},
 	        {"[]", "policy.json: not a JSON object: the file begins with { and ends with }\n"},
 	        {"{ \"global\": { \"retry_interval\": 60 }, }",
-	                "policy.json: line 1, column 39: string or '}' expected near '}'\n"},
+	                "policy.json: line 1, column 39: string or '}' expected near '}'; JSON has no comma "
+	                "behind the last item\n"},
 	        {"{ \"comment\": [1], \"global\": { \"comment\": \"x\" }, \"bindings\": { \"comment\": \"x\" "
 	         "}, "
 	         "\"domains\": { \"comment\": \"y\" }, \"hosts\": { \"comment\": \"y\" }, "
@@ -538,12 +539,41 @@ static void test_process(void **state)
 	                "is not one of \"error\", "
 	                "\"warning\", \"notice\", \"info\", \"debug\"\n"},
 	        {"{ \"spool\": { \"path\": null } }", "bindpost.json: spool.path: null is not a path\n"},
-	        {"", "bindpost.json: line 1, column 0: '[' or '{' expected near end of file\n"},
+	        {"", "bindpost.json: the file is empty; without any options it would be {}\n"},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
 		check_complaints(cases[i].policy, NULL, cases[i].expected);
+}
+
+/* What the parser says of text that is no JSON, and what to do about the usual reasons */
+static void test_no_json(void **state)
+{
+	static const struct policy_case cases[] = {
+	        {"\xef\xbb\xbf{ \"user\": \"x\" }\r\n", ""},
+	        {" \n", "bindpost.json: the file is empty; without any options it would be {}\n"},
+	        {"\xff\xfe{", "bindpost.json: the file is UTF-16; save it as UTF-8\n"},
+	        {"{ \"user\": \"caf\xe9\" }",
+	                "bindpost.json: line 1, column 14: unable to decode byte 0xe9 near '\"caf'; "
+	                "the file must be UTF-8\n"},
+	        {"{ // here\n}", "bindpost.json: line 1, column 3: string or '}' expected near '/'; JSON has "
+	                         "no comments: "
+	                         "write \"comment\": \"...\"\n"},
+	        {"{ 'user': 1 }",
+	                "bindpost.json: line 1, column 3: string or '}' expected near '''; JSON has text in "
+	                "double quotes\n"},
+	        {"{ \"policy\": [ \"a\", ] }",
+	                "bindpost.json: line 1, column 20: unexpected token near ']'; JSON has no "
+	                "comma behind the last item\n"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		check_complaints(cases[i].policy, NULL, cases[i].expected);
+	/* what is missing elsewhere may stand in the file that could not be read: only that is told */
+	check_complaints("{", "{ \"bindings\": { \"a\": {}, \"b\": { " A " } } }",
+	        "bindpost.json: line 1, column 1: string or '}' expected near end of file\n");
 }
 
 /* All mistakes of both files in one go; a duplicate key hides none of the others. */
@@ -567,6 +597,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_structure),
+        cmocka_unit_test(test_no_json),
         cmocka_unit_test(test_bindings),
         cmocka_unit_test(test_across_options),
         cmocka_unit_test(test_process),
