@@ -46,9 +46,10 @@ struct choice {
 	const struct limit *woken;        /* the limit whose turn it is to serve us */
 	struct limit *saturated[WAITERS]; /* hosts': waits for them */
 	unsigned n_saturated;
-	uint64_t recover_us; /* shortest recovery of those that failed; 0 = none failed */
-	bool may_recover;    /* one of them for another reason than that it is unfit */
-	bool probing;        /* an address on probation has its one session under way */
+	uint64_t recover_us;   /* shortest recovery of those that failed; 0 = none failed */
+	struct health_who who; /* demand_health() */
+	bool may_recover;      /* one of them for another reason than that it is unfit */
+	bool probing;          /* an address on probation has its one session under way */
 	bool source_down;
 	struct proxy *proxy; /* the egress proxy is down */
 	bool slow
@@ -118,10 +119,27 @@ static bool proxy_out(struct hop_queue *hq, int family, struct choice *c)
 	return true;
 }
 
+/* The host's own, and what it did for such mail: the worse of both */
+static enum health_state health_for(
+        struct hop_queue *hq, const struct route_addr *a, struct choice *c, uint64_t *until)
+{
+	struct queue *q = hq->q;
+	uint64_t demand_until = 0;
+	enum health_state host, demand;
+	host = health_of(q->health, (struct health_who){hq->key.binding, 0}, a, queue_now(q), until);
+	demand = health_of(q->health, c->who, a, queue_now(q), &demand_until);
+	if (host == HEALTH_FAILED || (demand == HEALTH_FAILED && !health_is_unfit(q->health, c->who, a)))
+		c->may_recover = true;
+	if (demand == HEALTH_FAILED && (host != HEALTH_FAILED || demand_until > *until))
+		*until = demand_until;
+	if (host == HEALTH_FAILED || demand == HEALTH_FAILED)
+		return HEALTH_FAILED;
+	return host == HEALTH_PROBATION ? host : demand == HEALTH_PROBATION ? demand : host;
+}
+
 /* Leaving limits aside */
 static bool fit_now(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
 {
-	struct queue *q = hq->q;
 	uint64_t until;
 	if (c->slow[a->addr.family == AF_INET6])
 		return false;
@@ -137,9 +155,8 @@ static bool fit_now(struct hop_queue *hq, const struct route_addr *a, struct cho
 	}
 	if (!a->unix_path && proxy_out(hq, a->addr.family == AF_INET6, c))
 		return false;
-	switch (health_of(q->health, demand_health_key(hq), a, queue_now(q), &until)) {
+	switch (health_for(hq, a, c, &until)) {
 	case HEALTH_FAILED:
-		c->may_recover |= !health_is_unfit(q->health, demand_health_key(hq), a);
 		if (!c->recover_us || until < c->recover_us)
 			c->recover_us = until;
 		return false;
@@ -191,7 +208,7 @@ static void choose(struct hop_queue *hq, const struct limit *woken, struct choic
 {
 	struct traffic *t = hq->traffic;
 	const struct route *r = t->route;
-	*c = (struct choice){.woken = woken};
+	*c = (struct choice){.woken = woken, .who = demand_health(hq)};
 	look_at_slow(hq, c);
 	for (unsigned from = 0, to; from < r->n && r->addrs[from].preference <= c->worst; from = to) {
 		for (to = from; to < r->n && r->addrs[to].preference == r->addrs[from].preference; to++)
@@ -529,7 +546,7 @@ static bool take_over_at(
 {
 	struct limit *wanted[LEASES_MAX];
 	struct host_limit *named[NAMED_LIMITS_MAX];
-	struct choice c = {.woken = woken};
+	struct choice c = {.woken = woken, .who = demand_health(hq)};
 	struct conn_key key;
 	if (!fit_now(hq, a, &c))
 		return false;

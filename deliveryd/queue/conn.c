@@ -329,7 +329,8 @@ static void on_ready(void *ctx, struct session *s, const struct session_facts *f
 	gates_ready(c);
 	proxy_worked(proxy_of(c));
 	c->probe = false;
-	health_succeed(c->q->health, demand_health_key(c->hq), &c->to, c->ready_us);
+	health_succeed(c->q->health, (struct health_who){c->hq->key.binding, 0}, &c->to, c->ready_us);
+	health_succeed(c->q->health, demand_health(c->hq), &c->to, c->ready_us);
 	dead_answered(c->hq);
 	t->proven = true;
 	t->n_charge = 0;
@@ -399,7 +400,8 @@ void conn_avoid_host(struct conn *c, const struct outcome *o, const struct sessi
 {
 	struct queue *q = c->q;
 	uint64_t now = queue_now(q), wait_us = c->hq->profile->o.host_failure_retry_s * SECOND_US;
-	health_fail(q->health, demand_health_key(c->hq), &c->to, now, now + (wait_us ? wait_us : SECOND_US));
+	health_fail(q->health, (struct health_who){c->hq->key.binding, 0}, &c->to, now,
+	        now + (wait_us ? wait_us : SECOND_US));
 	attempt_failed(c->hq, o, facts, 0, 0);
 	conn_quit(c);
 }
@@ -414,6 +416,15 @@ static void say_to_rules(struct hop_queue *hq, const struct outcome *why)
 	const struct response_rule *rule = response_judge(hq->q, d, why, true);
 	if (rule)
 		response_act(hq->q, hq, d, rule, why);
+}
+
+/* The host is there and talks, but not as this mail wants it: TLS, credentials, XCLIENT. */
+static bool demand_failed(const struct outcome *why)
+{
+	bool theirs = why->state == STATE_STARTTLS || why->state == STATE_AUTH || why->state == STATE_XCLIENT;
+	bool broken = why->code == 421 || strncmp(why->enhanced, "4.4.", 4) == 0 ||
+	              strncmp(why->enhanced, "4.5.", 4) == 0;
+	return why->unfit || (theirs && !broken);
 }
 
 static void session_failed(
@@ -443,9 +454,11 @@ static void session_failed(
 	if (wait_us < SECOND_US)
 		wait_us = SECOND_US;
 	uint64_t recover_us = queue_now(q) + wait_us;
-	health_fail(q->health, demand_health_key(hq), &c->to, queue_now(q), recover_us);
-	if (why->unfit) { /* a host that works, but not for such mail */
-		health_set_unfit(q->health, demand_health_key(hq), &c->to);
+	struct health_who who =
+	        demand_failed(why) ? demand_health(hq) : (struct health_who){hq->key.binding, 0};
+	health_fail(q->health, who, &c->to, queue_now(q), recover_us);
+	if (why->unfit) { /* a host that works, but never for such mail */
+		health_set_unfit(q->health, who, &c->to);
 		attempt_failed(hq, why, facts, CHARGE_CONNECT, 0);
 		return;
 	}

@@ -133,9 +133,10 @@ enum session_tls_demand demand_tls(const struct queue *q, uint32_t id)
 	return demand;
 }
 
-uint32_t demand_health_key(const struct hop_queue *hq)
+struct health_who demand_health(const struct hop_queue *hq)
 {
-	return hq->key.binding | (uint32_t)demand_tls(hq->q, hq->key.demand) << 30;
+	uint64_t what[3] = {(uintptr_t)hq->profile, hq->key.hop, hq->key.demand};
+	return (struct health_who){hq->key.binding, (uint32_t)(hash_bytes(what, sizeof(what)) >> 32) | 1};
 }
 
 void demand_parse(const struct queue *q, uint32_t id, struct demand *out)

@@ -11,7 +11,7 @@ struct entry {
 	struct entry *next; /* in its bucket */
 	uint64_t until_us;  /* FAILED before, PROBATION from then on; 0 = good */
 	uint64_t seen_us;
-	uint32_t binding;
+	struct health_who who;
 	bool unfit;
 	struct addr addr;
 };
@@ -60,35 +60,38 @@ static struct addr key_of(const struct route_addr *ra)
 	return key;
 }
 
-static uint64_t hash_of(uint32_t binding, const struct addr *a)
+static uint64_t hash_of(struct health_who who, const struct addr *a)
 {
-	return addr_hash(a) ^ (binding * UINT64_C(0x9e3779b97f4a7c15));
+	return addr_hash(a) ^ (who.binding * UINT64_C(0x9e3779b97f4a7c15)) ^
+	       (who.demand * UINT64_C(0xc2b2ae3d27d4eb4f));
 }
 
-static bool same(const struct entry *e, uint32_t binding, const struct addr *a)
+static bool same(const struct entry *e, struct health_who who, const struct addr *a)
 {
-	return e->binding == binding && e->addr.family == a->family && e->addr.port == a->port &&
-	       e->addr.scope == a->scope && memcmp(e->addr.ip, a->ip, sizeof(a->ip)) == 0;
+	return e->who.binding == who.binding && e->who.demand == who.demand && e->addr.family == a->family &&
+	       e->addr.port == a->port && e->addr.scope == a->scope &&
+	       memcmp(e->addr.ip, a->ip, sizeof(a->ip)) == 0;
 }
 
-static struct entry *find(const struct health *h, uint32_t binding, const struct addr *a)
+static struct entry *find(const struct health *h, struct health_who who, const struct addr *a)
 {
-	struct entry *e = h->buckets[hash_of(binding, a) & (h->n_buckets - 1)];
-	while (e && !same(e, binding, a))
+	struct entry *e = h->buckets[hash_of(who, a) & (h->n_buckets - 1)];
+	while (e && !same(e, who, a))
 		e = e->next;
 	return e;
 }
 
-enum health_state health_of(const struct health *h, uint32_t binding, const struct route_addr *ra,
+enum health_state health_of(const struct health *h, struct health_who who, const struct route_addr *ra,
         uint64_t now_us, uint64_t *until_us)
 {
 	struct addr key = key_of(ra);
-	const struct entry *e = find(h, binding, &key);
+	const struct entry *e = find(h, who, &key);
 	if (!e)
 		return HEALTH_UNKNOWN;
 	if (e->until_us == 0)
 		return HEALTH_GOOD;
-	if (e->until_us <= now_us || (binding < h->n_recalled && e->seen_us < h->recalled_us[binding]))
+	if (e->until_us <= now_us ||
+	        (who.binding < h->n_recalled && e->seen_us < h->recalled_us[who.binding]))
 		return HEALTH_PROBATION;
 	if (until_us)
 		*until_us = e->until_us;
@@ -122,22 +125,23 @@ static void rebuild(struct health *h, uint64_t now_us)
 	while (kept) {
 		struct entry *e = kept;
 		kept = e->next;
-		struct entry **bucket = &h->buckets[hash_of(e->binding, &e->addr) & (h->n_buckets - 1)];
+		struct entry **bucket = &h->buckets[hash_of(e->who, &e->addr) & (h->n_buckets - 1)];
 		e->next = *bucket;
 		*bucket = e;
 	}
 }
 
-static struct entry *get(struct health *h, uint32_t binding, const struct route_addr *ra, uint64_t now_us)
+static struct entry *get(
+        struct health *h, struct health_who who, const struct route_addr *ra, uint64_t now_us)
 {
 	struct addr key = key_of(ra);
-	struct entry *e = find(h, binding, &key);
+	struct entry *e = find(h, who, &key);
 	if (!e) {
 		if (h->n >= h->n_buckets)
 			rebuild(h, now_us);
-		struct entry **bucket = &h->buckets[hash_of(binding, &key) & (h->n_buckets - 1)];
+		struct entry **bucket = &h->buckets[hash_of(who, &key) & (h->n_buckets - 1)];
 		e = mem_zalloc(sizeof(*e));
-		e->binding = binding;
+		e->who = who;
 		e->addr = key;
 		e->next = *bucket;
 		*bucket = e;
@@ -147,33 +151,36 @@ static struct entry *get(struct health *h, uint32_t binding, const struct route_
 	return e;
 }
 
-void health_fail(
-        struct health *h, uint32_t binding, const struct route_addr *ra, uint64_t now_us, uint64_t until_us)
+void health_fail(struct health *h, struct health_who who, const struct route_addr *ra, uint64_t now_us,
+        uint64_t until_us)
 {
 	/* host_failure_retry 0 still means probation */
-	struct entry *e = get(h, binding, ra, now_us);
+	struct entry *e = get(h, who, ra, now_us);
 	e->until_us = until_us ? until_us : 1;
 	e->unfit = false;
 }
 
-void health_set_unfit(struct health *h, uint32_t binding, const struct route_addr *ra)
+void health_set_unfit(struct health *h, struct health_who who, const struct route_addr *ra)
 {
 	struct addr key = key_of(ra);
-	struct entry *e = find(h, binding, &key);
+	struct entry *e = find(h, who, &key);
 	if (e)
 		e->unfit = true;
 }
 
-bool health_is_unfit(const struct health *h, uint32_t binding, const struct route_addr *ra)
+bool health_is_unfit(const struct health *h, struct health_who who, const struct route_addr *ra)
 {
 	struct addr key = key_of(ra);
-	const struct entry *e = find(h, binding, &key);
+	const struct entry *e = find(h, who, &key);
 	return e && e->unfit;
 }
 
-void health_succeed(struct health *h, uint32_t binding, const struct route_addr *ra, uint64_t now_us)
+void health_succeed(struct health *h, struct health_who who, const struct route_addr *ra, uint64_t now_us)
 {
-	get(h, binding, ra, now_us)->until_us = 0;
+	struct addr key = key_of(ra);
+	if (who.demand && !find(h, who, &key)) /* nothing to take back: most hosts do as they are told */
+		return;
+	get(h, who, ra, now_us)->until_us = 0;
 }
 
 uint32_t health_count(const struct health *h)

@@ -432,8 +432,8 @@ struct demand {
 uint32_t demand_client(struct queue *, const struct message *); /* for delivery->client; a new reference */
 uint32_t demand_get(struct queue *, const struct delivery *, const struct profile *); /* a new reference */
 enum session_tls_demand demand_tls(const struct queue *, uint32_t id);
-/* By what the health of hosts is kept: mail that demands something of TLS must not condemn them for other mail. */
-uint32_t demand_health_key(const struct hop_queue *);
+/* A host that could not do what this queue's mail demands of TLS, credentials or XCLIENT is not to blame for other mail. */
+struct health_who demand_health(const struct hop_queue *);
 void demand_parse(const struct queue *, uint32_t id, struct demand *);
 void demand_free(struct demand *);
 

@@ -272,19 +272,30 @@ static void test_health(void **state)
 	struct route_addr a = route_addr("203.0.113.1"), b = route_addr("2001:db8::1");
 	struct route_addr sock = {.unix_path = "/run/lmtp"};
 	uint64_t until = 0;
-	assert_int_equal(health_of(h, 1, &a, 100, &until), HEALTH_UNKNOWN);
-	health_fail(h, 1, &a, 100, 200);
-	assert_int_equal(health_of(h, 1, &a, 100, &until), HEALTH_FAILED);
+	assert_int_equal(health_of(h, (struct health_who){1, 0}, &a, 100, &until), HEALTH_UNKNOWN);
+	health_fail(h, (struct health_who){1, 0}, &a, 100, 200);
+	assert_int_equal(health_of(h, (struct health_who){1, 0}, &a, 100, &until), HEALTH_FAILED);
 	assert_int_equal(until, 200);
-	assert_int_equal(health_of(h, 2, &a, 100, &until), HEALTH_UNKNOWN);
-	assert_int_equal(health_of(h, 1, &b, 100, &until), HEALTH_UNKNOWN);
-	assert_int_equal(health_of(h, 1, &a, 200, &until), HEALTH_PROBATION);
-	health_succeed(h, 1, &a, 300);
-	assert_int_equal(health_of(h, 1, &a, 300, &until), HEALTH_GOOD);
-	health_fail(h, 1, &sock, 100, 200);
-	assert_int_equal(health_of(h, 1, &sock, 150, NULL), HEALTH_FAILED);
+	assert_int_equal(health_of(h, (struct health_who){2, 0}, &a, 100, &until), HEALTH_UNKNOWN);
+	assert_int_equal(health_of(h, (struct health_who){1, 0}, &b, 100, &until), HEALTH_UNKNOWN);
+	assert_int_equal(health_of(h, (struct health_who){1, 0}, &a, 200, &until), HEALTH_PROBATION);
+	health_succeed(h, (struct health_who){1, 0}, &a, 300);
+	assert_int_equal(health_of(h, (struct health_who){1, 0}, &a, 300, &until), HEALTH_GOOD);
+	health_fail(h, (struct health_who){1, 0}, &sock, 100, 200);
+	assert_int_equal(health_of(h, (struct health_who){1, 0}, &sock, 150, NULL), HEALTH_FAILED);
+	/* what it did for one demand says nothing of others */
+	struct health_who picky = {1, 7}, other = {1, 8};
+	health_fail(h, picky, &b, 100, 200);
+	assert_int_equal(health_of(h, picky, &b, 100, &until), HEALTH_FAILED);
+	assert_false(health_is_unfit(h, picky, &b));
+	health_set_unfit(h, picky, &b);
+	assert_true(health_is_unfit(h, picky, &b));
+	assert_int_equal(health_of(h, other, &b, 100, &until), HEALTH_UNKNOWN);
+	assert_int_equal(health_of(h, (struct health_who){1, 0}, &b, 100, &until), HEALTH_UNKNOWN);
+	health_fail(h, picky, &b, 300, 400);
+	assert_false(health_is_unfit(h, picky, &b));
 	a.addr.port = 2525;
-	assert_int_equal(health_of(h, 1, &a, 300, &until), HEALTH_UNKNOWN);
+	assert_int_equal(health_of(h, (struct health_who){1, 0}, &a, 300, &until), HEALTH_UNKNOWN);
 	health_free(&h);
 }
 
@@ -296,8 +307,8 @@ static void test_health_forgets(void **state)
 	uint64_t now = 0;
 	for (uint32_t binding = 0; binding < 100000; binding++) {
 		now += SECOND_US;
-		health_fail(h, binding, &a, now, now + 120 * SECOND_US);
-		assert_int_equal(health_of(h, binding, &a, now, NULL), HEALTH_FAILED);
+		health_fail(h, (struct health_who){binding, 0}, &a, now, now + 120 * SECOND_US);
+		assert_int_equal(health_of(h, (struct health_who){binding, 0}, &a, now, NULL), HEALTH_FAILED);
 	}
 	assert_in_range(health_count(h), 3600, 9000);
 	health_free(&h);
