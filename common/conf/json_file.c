@@ -71,6 +71,8 @@ static const char *not_json_at_all(const char *text, size_t len)
 		i++;
 	if (i == len)
 		return "the file is empty; without any options it would be {}";
+	if (starts(text, len, "\xef\xbb\xbf", 3))
+		return "the file begins with a byte order mark; save it as UTF-8 without one";
 	if (starts(text, len, "\xff\xfe", 2) || starts(text, len, "\xfe\xff", 2))
 		return "the file is UTF-16; save it as UTF-8";
 	if (text[i] == '\0')
@@ -117,13 +119,7 @@ json_t *load_json_text(struct loader *l, const char *text, size_t len, uint32_t 
 {
 	struct place top = {.file = l->conf->files[file]};
 	json_error_t err;
-	json_t *j;
-
-	if (starts(text, len, "\xef\xbb\xbf", 3)) { /* a byte order mark, as editors of Windows write it */
-		text += 3;
-		len -= 3;
-	}
-	j = json_loadb(text, len, JSON_REJECT_DUPLICATES, &err);
+	json_t *j = json_loadb(text, len, JSON_REJECT_DUPLICATES, &err);
 	if (!j && json_error_code(&err) == json_error_duplicate_key) {
 		report_duplicate_keys(l->errors, top.file, text, len);
 		j = json_loadb(text, len, 0, &err);

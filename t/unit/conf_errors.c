@@ -551,7 +551,8 @@ static void test_process(void **state)
 static void test_no_json(void **state)
 {
 	static const struct policy_case cases[] = {
-	        {"\xef\xbb\xbf{ \"user\": \"x\" }\r\n", ""},
+	        {"\xef\xbb\xbf{ \"user\": \"x\" }\r\n", "bindpost.json: the file begins with a byte order "
+	                                                "mark; save it as UTF-8 without one\n"},
 	        {" \n", "bindpost.json: the file is empty; without any options it would be {}\n"},
 	        {"\xff\xfe{", "bindpost.json: the file is UTF-16; save it as UTF-8\n"},
 	        {"{ \"user\": \"caf\xe9\" }",
