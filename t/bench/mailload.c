@@ -1,14 +1,17 @@
 /*
  * mailload - the two ends of a throughput measurement, cheap enough not to be its bound
  *
- *   mailload sink --listen ADDR:PORT [--listen ...] [--rtt MS] [--cert FILE [--no-tickets]] [--chunking]
+ *   mailload sink --listen ADDR:PORT [--listen ...] [--rtt MS | --hold SECONDS] [--cert FILE [--no-tickets]]
+ *                [--chunking]
  *        SMTP sink. Prints "ready", then on SIGTERM or SIGINT one JSON object: messages, bytes, connections and the most at
  *        once, TLS handshakes and how many of them resumed a session, messages by source address, first and last message
  *        (monotonic seconds). --rtt: whatever it says (banner, replies, its part of a handshake) is said so much later,
  *        as over a line of that round trip time; the window never is what bounds. --cert: STARTTLS, with certificate and key
- *        in one PEM file; --no-tickets: no TLS session can be resumed. --chunking: BDAT.
+ *        in one PEM file; --no-tickets: no TLS session can be resumed. --chunking: BDAT. --hold: the reply to each end of
+ *        data comes so much later.
  *   mailload gen --to ADDR:PORT|/unix/path [--lmtp] [--sessions 20] [--messages 100000] [--size 5120]
- *                [--domains 100] [--bindings 4] [--stamp]
+ *                [--domains 100] [--domain d] [--zone bench] [--bindings 4] [--binding b] [--stamp] [--rate N]
+ *        Recipients are at d0.bench, d1.bench ...; --rate is in messages a second, of all sessions together.
  *        Sends MAIL, RCPT, DATA in one write, then the message; with --stamp the message carries X-Binding: bN, else the
  *        sender's domain says the binding (sN.example). Prints one JSON object at the end.
  *
@@ -138,7 +141,7 @@ struct words {
 
 struct sink {
 	int epoll;
-	double rtt_s;
+	double rtt_s, hold_s; /* one of them is 0 */
 	struct words *first_words, **last_words;
 	gnutls_certificate_credentials_t cert;
 	gnutls_priority_t priority;
@@ -169,24 +172,27 @@ static void leave(struct sink_conn *c)
 	shutdown(c->fd, SHUT_WR);
 }
 
-static void say_raw(struct sink_conn *c, const char *text, size_t len)
+static void say_later(struct sink_conn *c, const char *text, size_t len, double wait)
 {
 	struct sink *s = c->sink;
-	struct words *w;
+	struct words *w = malloc(sizeof(*w) + len);
 
-	if (s->rtt_s <= 0) {
-		put(c->fd, text, len);
-		return;
-	}
-	w = malloc(sizeof(*w) + len);
 	w->next = NULL;
-	w->due = now_s() + s->rtt_s;
+	w->due = now_s() + wait;
 	w->to = c;
 	w->len = len;
 	memcpy(w->text, text, len);
 	*s->last_words = w;
 	s->last_words = &w->next;
 	c->under_way++;
+}
+
+static void say_raw(struct sink_conn *c, const char *text, size_t len)
+{
+	if (c->sink->rtt_s > 0)
+		say_later(c, text, len, c->sink->rtt_s);
+	else
+		put(c->fd, text, len);
 }
 
 static void say(struct sink_conn *c, const char *text, size_t len)
@@ -411,6 +417,7 @@ static void sink_take(struct sink *s, struct sink_conn *c)
 {
 	char out[8192];
 	size_t n_out = 0, at = 0;
+	uint64_t before = s->messages;
 
 	while ((at < c->len || (c->in_chunk && !c->chunk)) && n_out < sizeof(out) - 256) {
 		if (c->in_data) {
@@ -452,7 +459,9 @@ static void sink_take(struct sink *s, struct sink_conn *c)
 	}
 	memmove(c->in, c->in + at, c->len - at);
 	c->len -= at;
-	if (n_out)
+	if (n_out && s->hold_s > 0 && s->messages != before)
+		say_later(c, out, n_out, s->hold_s);
+	else if (n_out)
 		say(c, out, n_out);
 	if (c->shaking)
 		tls_begin(c);
@@ -524,6 +533,8 @@ static void sink_options(struct sink *s, int argc, char **argv)
 			sink_listen(s, value), i++;
 		else if (strcmp(argv[i], "--rtt") == 0)
 			s->rtt_s = atof(value) / 1000, i++;
+		else if (strcmp(argv[i], "--hold") == 0)
+			s->hold_s = atof(value), i++;
 		else if (strcmp(argv[i], "--cert") == 0)
 			tls_load(s, value), i++;
 		else
@@ -578,7 +589,11 @@ struct gen {
 	int epoll;
 	const char *to;
 	bool lmtp, stamp;
+	const char *domain, *zone, *binding;
 	unsigned sessions, domains, bindings, open;
+	double rate, start; /* 0 = as fast as it goes */
+	struct gen_conn **waiting; /* for their time */
+	unsigned n_waiting;
 	uint64_t messages, sent, done;
 	size_t size;
 	char *body;
@@ -636,10 +651,14 @@ static void gen_next(struct gen *g, struct gen_conn *c)
 		write_small(c->fd, "QUIT\r\n", 6);
 		return;
 	}
+	if (g->rate > 0 && (double)g->sent >= (now_s() - g->start) * g->rate) {
+		g->waiting[g->n_waiting++] = c;
+		return;
+	}
 	c->number = g->sent++;
 	len = snprintf(text, sizeof(text),
-	        "MAIL FROM:<u%lu@s%lu.example>\r\nRCPT TO:<r%lu@d%lu.bench>\r\nDATA\r\n", c->number % 1000,
-	        c->number % g->bindings, c->number, c->number % g->domains);
+	        "MAIL FROM:<u%lu@s%lu.example>\r\nRCPT TO:<r%lu@%s%lu.%s>\r\nDATA\r\n", c->number % 1000,
+	        c->number % g->bindings, c->number, g->domain, c->number % g->domains, g->zone);
 	write_small(c->fd, text, (size_t)len);
 	c->state = GEN_ENVELOPE;
 	c->awaited = 3;
@@ -650,7 +669,7 @@ static void gen_body(struct gen *g, struct gen_conn *c)
 	char stamp[64] = "";
 
 	if (g->stamp)
-		snprintf(stamp, sizeof(stamp), "X-Binding: b%lu\r\n", c->number % g->bindings);
+		snprintf(stamp, sizeof(stamp), "X-Binding: %s%lu\r\n", g->binding, c->number % g->bindings);
 	c->head_len = (size_t)snprintf(
 	        c->head, sizeof(c->head), "%sMessage-ID: <%lu@gen.example>\r\n", stamp, c->number);
 	c->pending[0] = (struct iovec){c->head, c->head_len};
@@ -778,6 +797,14 @@ static void gen_options(struct gen *g, int argc, char **argv)
 			g->messages = strtoull(value, NULL, 10), i++;
 		else if (strcmp(argv[i], "--size") == 0)
 			g->size = (size_t)atol(value), i++;
+		else if (strcmp(argv[i], "--rate") == 0)
+			g->rate = atof(value), i++;
+		else if (strcmp(argv[i], "--domain") == 0)
+			g->domain = value, i++;
+		else if (strcmp(argv[i], "--binding") == 0)
+			g->binding = value, i++;
+		else if (strcmp(argv[i], "--zone") == 0)
+			g->zone = value, i++;
 		else if (strcmp(argv[i], "--domains") == 0)
 			g->domains = (unsigned)atoi(value), i++;
 		else if (strcmp(argv[i], "--bindings") == 0)
@@ -794,6 +821,9 @@ static int gen_main(int argc, char **argv)
 	        .messages = 100000,
 	        .size = 5120,
 	        .domains = 100,
+	        .domain = "d",
+	        .zone = "bench",
+	        .binding = "b",
 	        .bindings = 4};
 	struct epoll_event events[256];
 	double start;
@@ -802,12 +832,20 @@ static int gen_main(int argc, char **argv)
 	if (!g.to)
 		die("--to is missing");
 	gen_make_body(&g);
-	start = now_s();
+	g.waiting = calloc(g.sessions, sizeof(*g.waiting));
+	g.start = start = now_s();
 	for (unsigned i = 0; i < g.sessions; i++)
 		gen_connect(&g);
 	while (g.open && !stop) {
-		int n = epoll_wait(g.epoll, events, 256, 1000);
+		int n = epoll_wait(g.epoll, events, 256, g.n_waiting ? 1 : 1000);
 
+		while (g.n_waiting > 0) {
+			unsigned before = g.n_waiting;
+
+			gen_next(&g, g.waiting[--g.n_waiting]);
+			if (g.n_waiting == before) /* it is put back: the time of none has come */
+				break;
+		}
 		for (int i = 0; i < n; i++) {
 			struct gen_conn *c = events[i].data.ptr;
 			struct epoll_event e = {.events = EPOLLIN, .data.ptr = c};

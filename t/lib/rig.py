@@ -197,7 +197,8 @@ class Rig:
         """A record as in a zone file: "a.example. MX 10 mx1.a.example." """
         self.zones.append(text)
 
-    def start_dns(self):
+    def start_dns(self, more=()):
+        """more: further lines of unbound's server section"""
         roots = sorted({r.split()[0].rstrip(".").rsplit(".", 1)[-1] for r in self.zones})
         conf = ["server:", " interface: %s@%d" % self.dns, " do-daemonize: no", ' username: ""', ' chroot: ""',
                 ' directory: "%s"' % self.dir, ' pidfile: ""', " use-syslog: no", " verbosity: 0",
@@ -205,6 +206,7 @@ class Rig:
                 " hide-identity: yes", " num-threads: 1", " do-ip6: no"]
         conf += [' local-zone: "%s." static' % root for root in roots]
         conf += [" local-data: '%s'" % r for r in self.zones]
+        conf += [" " + line for line in more]
         conf += ["remote-control:", " control-enable: no"]
         with open(self.path("unbound.conf"), "w", encoding="ascii") as f:
             f.write("\n".join(conf) + "\n")
