@@ -13,6 +13,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
@@ -39,6 +40,7 @@
 #define LISTEN_BACKLOG 1024
 #define SERVERS_MAX CONF_DNS_SERVERS_MAX
 #define DISK_THREADS 2
+#define OTHER_DESCRIPTORS 4000
 #define TRANSACTION_GRACE_S 30 /* design 8: running transactions when stopping */
 
 struct role_thread {
@@ -291,6 +293,23 @@ static void make_nets(struct daemon *d, const struct process_options *p)
 	}
 }
 
+/*
+ * How many outgoing sessions our descriptors are enough for, with the handoff's sessions (accept pauses at twice its mark),
+ * the spool's segments and bodies, DNS and control beside them. Without this bound the first to go without one would be
+ * whoever asks next: a segment, an incoming session.
+ */
+static uint32_t sessions_max(void)
+{
+	struct rlimit limit;
+	rlim_t others = OTHER_DESCRIPTORS;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+		return 0;
+	if (others > limit.rlim_cur / 2)
+		others = limit.rlim_cur / 2;
+	return limit.rlim_cur - others < UINT32_MAX ? (uint32_t)(limit.rlim_cur - others) : 0;
+}
+
 static void make_queue(struct daemon *d, struct policy *policy)
 {
 	struct queue_config conf = {
@@ -303,6 +322,7 @@ static void make_queue(struct daemon *d, struct policy *policy)
 	        .metrics = d->metrics,
 	        .nets = d->nets,
 	        .n_nets = d->n_nets,
+	        .sessions_max = sessions_max(),
 	        .handoff = &d->handoff,
 	        .policy = policy,
 	};

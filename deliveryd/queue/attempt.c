@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+
 /* Until a first session of a queue got through, no more than this try at once: nobody knows yet whether it is alive. */
 #define UNPROVEN_MAX 4
 /* When all addresses have failed so many waiting deliveries have had their attempt; the others wait for the next. */
@@ -30,8 +32,17 @@ void limit_freed(void *ctx, struct limit *l)
 
 void limits_adopt(struct queue *q)
 {
-	q->server.max = q->global->server_max_outbound_connections;
-	q->reserve.max = q->global->server_reserve_outbound_connections;
+	uint32_t max = q->global->server_max_outbound_connections, fit = q->sessions_max,
+	         reserve = q->global->server_reserve_outbound_connections;
+	if (fit && (uint64_t)max + reserve > fit) {
+		log_notice("server_max_outbound_connections is %u, but this process may open no more than %u sessions: "
+		           "give it more descriptors (LimitNOFILE= in its unit, or ulimit -n)",
+		        max, fit);
+		reserve = reserve < fit / 10 ? reserve : fit / 10;
+		max = max < fit - reserve ? max : fit - reserve;
+	}
+	q->server.max = max;
+	q->reserve.max = reserve;
 	limit_freed(q, &q->server);
 	limit_freed(q, &q->reserve);
 }

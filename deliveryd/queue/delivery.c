@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/mem.h"
+#include "base/split_hash.h"
 
 #define PER_CHUNK 1024u
 
@@ -14,14 +15,14 @@ struct delivery_slab {
 	uint32_t free; /* list by `next` */
 	uint32_t used;
 	uint32_t *buckets; /* index by id */
-	uint32_t n_buckets;
+	uint32_t n_buckets, size_buckets;
 };
 
 struct delivery_slab *delivery_slab_new(void)
 {
 	struct delivery_slab *s = mem_zalloc(sizeof(*s));
 	s->top = 1;
-	s->n_buckets = 1024;
+	s->n_buckets = s->size_buckets = 1024;
 	s->buckets = mem_zalloc(s->n_buckets * sizeof(*s->buckets));
 	return s;
 }
@@ -92,29 +93,39 @@ uint32_t delivery_top(const struct delivery_slab *s)
 
 /* --- index by message id ------------------------------------------------------------------------------- */
 
-static uint32_t *bucket_of(const struct delivery_slab *s, uint64_t id)
+/* ids are ours, so an unkeyed mix will do */
+static uint32_t bucket_number(uint64_t id, uint32_t n_buckets)
 {
-	/* ids are ours, so an unkeyed mix will do */
 	uint64_t h = id * UINT64_C(0x9e3779b97f4a7c15);
-	return &s->buckets[(h >> 32) & (s->n_buckets - 1)];
+	return split_hash_bucket((uint32_t)(h >> 32), n_buckets);
 }
 
+static uint32_t *bucket_of(const struct delivery_slab *s, uint64_t id)
+{
+	return &s->buckets[bucket_number(id, s->n_buckets)];
+}
+
+/* One bucket more: a table that doubles at a million would hold the loop up. */
 static void index_grow(struct delivery_slab *s)
 {
-	uint32_t *old = s->buckets, n_old = s->n_buckets;
-	s->n_buckets *= 2;
-	s->buckets = mem_zalloc(s->n_buckets * sizeof(*s->buckets));
-	for (uint32_t b = 0; b < n_old; b++) {
-		uint32_t next;
-		for (uint32_t no = old[b]; no; no = next) {
-			struct delivery *d = delivery_at(s, no);
-			next = d->index_next;
-			uint32_t *bucket = bucket_of(s, d->id);
-			d->index_next = *bucket;
-			*bucket = no;
+	if (s->n_buckets == s->size_buckets) {
+		s->size_buckets *= 2;
+		s->buckets = mem_array(s->buckets, s->size_buckets, sizeof(*s->buckets));
+	}
+	uint32_t added = s->n_buckets, *from = &s->buckets[split_hash_from(added)], next;
+	s->buckets[added] = 0;
+	for (uint32_t no = *from, *kept = from; no; no = next) {
+		struct delivery *d = delivery_at(s, no);
+		next = d->index_next;
+		if (bucket_number(d->id, added + 1) == added) {
+			d->index_next = s->buckets[added];
+			s->buckets[added] = no;
+			*kept = next;
+		} else {
+			kept = &d->index_next;
 		}
 	}
-	free(old);
+	s->n_buckets++;
 }
 
 void delivery_index_add(struct delivery_slab *s, uint32_t no)

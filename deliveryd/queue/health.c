@@ -3,9 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/mem.h"
+#include "base/split_hash.h"
 
 /* What was learned of an address is forgotten after an hour in which nothing new was. */
 #define KEEP_US (3600 * SECOND_US)
+#define SWEPT 4 /* buckets, for each entry added */
 
 struct entry {
 	struct entry *next; /* in its bucket */
@@ -18,7 +20,8 @@ struct entry {
 
 struct health {
 	struct entry **buckets;
-	uint32_t n_buckets, n; /* n_buckets: a power of two */
+	uint32_t n_buckets, size_buckets, n;
+	uint32_t sweep;        /* the bucket to be looked through next */
 	uint64_t *recalled_us; /* by binding */
 	uint32_t n_recalled;
 };
@@ -26,7 +29,7 @@ struct health {
 struct health *health_new(void)
 {
 	struct health *h = mem_zalloc(sizeof(*h));
-	h->n_buckets = 256;
+	h->n_buckets = h->size_buckets = 256;
 	h->buckets = mem_zalloc(h->n_buckets * sizeof(*h->buckets));
 	return h;
 }
@@ -66,6 +69,11 @@ static uint64_t hash_of(struct health_who who, const struct addr *a)
 	       (who.demand * UINT64_C(0xc2b2ae3d27d4eb4f));
 }
 
+static struct entry **bucket_of(const struct health *h, struct health_who who, const struct addr *a)
+{
+	return &h->buckets[split_hash_bucket((uint32_t)hash_of(who, a), h->n_buckets)];
+}
+
 static bool same(const struct entry *e, struct health_who who, const struct addr *a)
 {
 	return e->who.binding == who.binding && e->who.demand == who.demand && e->addr.family == a->family &&
@@ -75,7 +83,7 @@ static bool same(const struct entry *e, struct health_who who, const struct addr
 
 static struct entry *find(const struct health *h, struct health_who who, const struct addr *a)
 {
-	struct entry *e = h->buckets[hash_of(who, a) & (h->n_buckets - 1)];
+	struct entry *e = *bucket_of(h, who, a);
 	while (e && !same(e, who, a))
 		e = e->next;
 	return e;
@@ -98,36 +106,44 @@ enum health_state health_of(const struct health *h, struct health_who who, const
 	return HEALTH_FAILED;
 }
 
-/* Rehashes into a table of fitting size, leaving out what is old: the table never outgrows an hour's addresses. */
-static void rebuild(struct health *h, uint64_t now_us)
+static void add_bucket(struct health *h)
 {
-	struct entry **old = h->buckets, *kept = NULL;
-	uint32_t n_old = h->n_buckets;
-	h->n = 0;
-	for (uint32_t b = 0; b < n_old; b++) {
-		struct entry *next;
-		for (struct entry *e = old[b]; e; e = next) {
-			next = e->next;
-			if (e->seen_us + KEEP_US < now_us && e->until_us + KEEP_US < now_us) {
-				free(e);
-				continue;
-			}
-			e->next = kept;
-			kept = e;
-			h->n++;
+	if (h->n_buckets == h->size_buckets) {
+		h->size_buckets *= 2;
+		h->buckets = mem_array(h->buckets, h->size_buckets, sizeof(*h->buckets));
+	}
+	uint32_t added = h->n_buckets;
+	struct entry **kept = &h->buckets[split_hash_from(added)];
+	h->buckets[added] = NULL;
+	while (*kept) {
+		struct entry *e = *kept;
+		if (split_hash_bucket((uint32_t)hash_of(e->who, &e->addr), added + 1) == added) {
+			*kept = e->next;
+			e->next = h->buckets[added];
+			h->buckets[added] = e;
+		} else {
+			kept = &e->next;
 		}
 	}
-	free(old);
-	h->n_buckets = 256;
-	while (h->n_buckets < h->n * 2)
-		h->n_buckets *= 2;
-	h->buckets = mem_zalloc(h->n_buckets * sizeof(*h->buckets));
-	while (kept) {
-		struct entry *e = kept;
-		kept = e->next;
-		struct entry **bucket = &h->buckets[hash_of(e->who, &e->addr) & (h->n_buckets - 1)];
-		e->next = *bucket;
-		*bucket = e;
+	h->n_buckets++;
+}
+
+/* Takes out of the next buckets what is old, so that the table does not outgrow an hour's addresses: it goes round faster
+ * than entries are added. */
+static void sweep_some(struct health *h, uint64_t now_us)
+{
+	for (unsigned i = 0; i < SWEPT; i++) {
+		h->sweep = h->sweep + 1 < h->n_buckets ? h->sweep + 1 : 0;
+		for (struct entry **at = &h->buckets[h->sweep]; *at;) {
+			struct entry *e = *at;
+			if (e->seen_us + KEEP_US < now_us && e->until_us + KEEP_US < now_us) {
+				*at = e->next;
+				free(e);
+				h->n--;
+			} else {
+				at = &e->next;
+			}
+		}
 	}
 }
 
@@ -137,9 +153,10 @@ static struct entry *get(
 	struct addr key = key_of(ra);
 	struct entry *e = find(h, who, &key);
 	if (!e) {
+		sweep_some(h, now_us);
 		if (h->n >= h->n_buckets)
-			rebuild(h, now_us);
-		struct entry **bucket = &h->buckets[hash_of(who, &key) & (h->n_buckets - 1)];
+			add_bucket(h);
+		struct entry **bucket = bucket_of(h, who, &key);
 		e = mem_zalloc(sizeof(*e));
 		e->who = who;
 		e->addr = key;

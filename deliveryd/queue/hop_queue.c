@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/split_hash.h"
+
 const char *hold_name(enum hold hold)
 {
 	static const char *const names[] = {
@@ -40,34 +42,48 @@ bool hop_key_same_place(const struct hop_key *a, const struct hop_key *b)
 	       a->profile == b->profile;
 }
 
-static struct hop_queue **bucket_of(struct queue *q, const struct hop_key *k)
+static uint32_t bucket_number(const struct hop_key *k, uint32_t n_buckets)
 {
-	return &q->hop_buckets[key_hash(k) & (q->n_hop_buckets - 1)];
+	return split_hash_bucket((uint32_t)key_hash(k), n_buckets);
 }
 
-static void grow_buckets(struct queue *q)
+static struct hop_queue **bucket_of(struct queue *q, const struct hop_key *k)
 {
-	struct hop_queue **old = q->hop_buckets;
-	uint32_t n_old = q->n_hop_buckets;
-	q->n_hop_buckets = n_old ? n_old * 2 : 256;
-	q->hop_buckets = mem_zalloc(q->n_hop_buckets * sizeof(struct hop_queue *));
-	for (uint32_t b = 0; b < n_old; b++) {
-		struct hop_queue *next;
-		for (struct hop_queue *hq = old[b]; hq; hq = next) {
-			next = hq->hash_next;
-			struct hop_queue **bucket = bucket_of(q, &hq->key);
-			hq->hash_next = *bucket;
-			*bucket = hq;
+	return &q->hop_buckets[bucket_number(k, q->n_hop_buckets)];
+}
+
+static void *array_with_room(void *array, uint32_t n, uint32_t *size)
+{
+	if (n < *size)
+		return array;
+	*size = *size ? *size * 2 : 256;
+	return mem_array(array, *size, sizeof(void *));
+}
+
+static void add_bucket(struct queue *q)
+{
+	uint32_t added = q->n_hop_buckets;
+	q->hop_buckets = array_with_room(q->hop_buckets, added, &q->size_hop_buckets);
+	q->hop_buckets[added] = NULL;
+	struct hop_queue **kept = added ? &q->hop_buckets[split_hash_from(added)] : NULL;
+	while (kept && *kept) {
+		struct hop_queue *hq = *kept;
+		if (bucket_number(&hq->key, added + 1) == added) {
+			*kept = hq->hash_next;
+			hq->hash_next = q->hop_buckets[added];
+			q->hop_buckets[added] = hq;
+		} else {
+			kept = &hq->hash_next;
 		}
 	}
-	free(old);
+	q->n_hop_buckets++;
 }
 
 struct hop_queue *hop_queue_get(
         struct queue *q, const struct hop_key *key, struct profile *profile, enum hold hold)
 {
 	if (q->n_hop_queues >= q->n_hop_buckets)
-		grow_buckets(q);
+		add_bucket(q);
 	struct hop_queue **bucket = bucket_of(q, key);
 	for (struct hop_queue *hq = *bucket; hq; hq = hq->hash_next) {
 		if (!hop_key_equal(&hq->key, key))
@@ -140,28 +156,34 @@ static void backoff_over(void *ctx)
 	hop_queue_work(t->hq);
 }
 
-static struct pair **pair_bucket(struct queue *q, uint32_t binding, uint32_t hop)
+static uint32_t pair_bucket_number(uint32_t binding, uint32_t hop, uint32_t n_buckets)
 {
 	uint64_t h = (((uint64_t)binding << 32) | hop) * UINT64_C(0x9e3779b97f4a7c15);
-	return &q->pair_buckets[(h >> 36) & (q->n_pair_buckets - 1)];
+	return split_hash_bucket((uint32_t)(h >> 32), n_buckets);
 }
 
-static void grow_pairs(struct queue *q)
+static struct pair **pair_bucket(struct queue *q, uint32_t binding, uint32_t hop)
 {
-	struct pair **old = q->pair_buckets;
-	uint32_t n_old = q->n_pair_buckets;
-	q->n_pair_buckets = n_old ? n_old * 2 : 256;
-	q->pair_buckets = mem_zalloc(q->n_pair_buckets * sizeof(struct pair *));
-	for (uint32_t b = 0; b < n_old; b++) {
-		struct pair *next;
-		for (struct pair *p = old[b]; p; p = next) {
-			next = p->hash_next;
-			struct pair **bucket = pair_bucket(q, p->binding, p->hop);
-			p->hash_next = *bucket;
-			*bucket = p;
+	return &q->pair_buckets[pair_bucket_number(binding, hop, q->n_pair_buckets)];
+}
+
+static void add_pair_bucket(struct queue *q)
+{
+	uint32_t added = q->n_pair_buckets;
+	q->pair_buckets = array_with_room(q->pair_buckets, added, &q->size_pair_buckets);
+	q->pair_buckets[added] = NULL;
+	struct pair **kept = added ? &q->pair_buckets[split_hash_from(added)] : NULL;
+	while (kept && *kept) {
+		struct pair *p = *kept;
+		if (pair_bucket_number(p->binding, p->hop, added + 1) == added) {
+			*kept = p->hash_next;
+			p->hash_next = q->pair_buckets[added];
+			q->pair_buckets[added] = p;
+		} else {
+			kept = &p->hash_next;
 		}
 	}
-	free(old);
+	q->n_pair_buckets++;
 }
 
 /*
@@ -216,7 +238,7 @@ static bool pair_is(const struct pair *p, const struct hop_key *k)
 static void pair_join(struct queue *q, const struct hop_key *k, struct traffic *t)
 {
 	if (q->n_pairs >= q->n_pair_buckets)
-		grow_pairs(q);
+		add_pair_bucket(q);
 	struct pair **bucket = pair_bucket(q, k->binding, k->hop);
 	struct pair *p = *bucket;
 	while (p && !pair_is(p, k))

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/split_hash.h"
 
 struct name {
 	char *text;
@@ -19,7 +20,7 @@ struct intern {
 	uint32_t free;      /* first id to give again */
 	uint32_t used;
 	uint32_t *buckets;
-	uint32_t n_buckets; /* a power of two */
+	uint32_t n_buckets, size_buckets;
 	size_t text_bytes;
 };
 
@@ -30,7 +31,7 @@ struct intern *intern_new(void)
 	t->size = 64;
 	t->names = mem_array(NULL, t->size, sizeof(*t->names));
 	memset(&t->names[0], 0, sizeof(t->names[0]));
-	t->n_buckets = 64;
+	t->n_buckets = t->size_buckets = 64;
 	t->buckets = mem_zalloc(t->n_buckets * sizeof(*t->buckets));
 	return t;
 }
@@ -49,24 +50,33 @@ void intern_free(struct intern **pt)
 
 static uint32_t lookup(const struct intern *t, const char *text, uint32_t hash)
 {
-	uint32_t id = t->buckets[hash & (t->n_buckets - 1)];
+	uint32_t id = t->buckets[split_hash_bucket(hash, t->n_buckets)];
 	while (id && (t->names[id].hash != hash || strcmp(t->names[id].text, text) != 0))
 		id = t->names[id].next;
 	return id;
 }
 
-static void grow_buckets(struct intern *t)
+/* One bucket more: there may be hundreds of thousands of names. */
+static void add_bucket(struct intern *t)
 {
-	free(t->buckets);
-	t->n_buckets *= 2;
-	t->buckets = mem_zalloc(t->n_buckets * sizeof(*t->buckets));
-	for (uint32_t id = 1; id < t->n; id++) {
-		if (!t->names[id].text)
-			continue;
-		uint32_t *bucket = &t->buckets[t->names[id].hash & (t->n_buckets - 1)];
-		t->names[id].next = *bucket;
-		*bucket = id;
+	if (t->n_buckets == t->size_buckets) {
+		t->size_buckets *= 2;
+		t->buckets = mem_array(t->buckets, t->size_buckets, sizeof(*t->buckets));
 	}
+	uint32_t added = t->n_buckets, *kept = &t->buckets[split_hash_from(added)], next;
+	t->buckets[added] = 0;
+	for (uint32_t id = *kept; id; id = next) {
+		struct name *name = &t->names[id];
+		next = name->next;
+		if (split_hash_bucket(name->hash, added + 1) == added) {
+			name->next = t->buckets[added];
+			t->buckets[added] = id;
+			*kept = next;
+		} else {
+			kept = &name->next;
+		}
+	}
+	t->n_buckets++;
 }
 
 static uint32_t new_id(struct intern *t)
@@ -95,9 +105,9 @@ uint32_t intern_get(struct intern *t, const char *text)
 		return id;
 	}
 	if (t->used >= t->n_buckets)
-		grow_buckets(t);
+		add_bucket(t);
 	id = new_id(t);
-	uint32_t *bucket = &t->buckets[hash & (t->n_buckets - 1)];
+	uint32_t *bucket = &t->buckets[split_hash_bucket(hash, t->n_buckets)];
 	t->names[id] =
 	        (struct name){.text = mem_strndup(text, len), .refs = 1, .hash = hash, .next = *bucket};
 	*bucket = id;
@@ -129,7 +139,7 @@ void intern_drop(struct intern *t, uint32_t id)
 	assert(id < t->n && name->refs > 0);
 	if (--name->refs > 0)
 		return;
-	uint32_t *at = &t->buckets[name->hash & (t->n_buckets - 1)];
+	uint32_t *at = &t->buckets[split_hash_bucket(name->hash, t->n_buckets)];
 	while (*at != id)
 		at = &t->names[*at].next;
 	*at = name->next;
@@ -155,5 +165,5 @@ uint32_t intern_count(const struct intern *t)
 
 size_t intern_bytes(const struct intern *t)
 {
-	return t->size * sizeof(*t->names) + t->n_buckets * sizeof(*t->buckets) + t->text_bytes;
+	return t->size * sizeof(*t->names) + t->size_buckets * sizeof(*t->buckets) + t->text_bytes;
 }

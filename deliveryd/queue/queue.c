@@ -427,6 +427,7 @@ struct queue *queue_new(const struct queue_config *c)
 	q->events = c->events;
 	q->nets = c->nets;
 	q->n_nets = c->n_nets;
+	q->sessions_max = c->sessions_max;
 	q->handoff = c->handoff;
 	q->memory_max = memory_max();
 	init_lists(q);

@@ -27,6 +27,7 @@ struct queue_config {
 	struct metrics *metrics;
 	struct session_net *const *nets; /* sessions are dealt out over these */
 	unsigned n_nets;
+	uint32_t sessions_max; /* as many as this process may have; 0 = no bound of that kind */
 	struct handoff_shared *handoff; /* its queue_full mark is ours to set */
 	struct policy *policy;          /* borrows; the queue takes a reference of its own */
 };

@@ -301,15 +301,16 @@ struct queue {
 	uint32_t *binding_of_name;  /* interned id -> number + 1 */
 	uint32_t n_binding_of_name;
 	struct hop_queue **hop_buckets;
-	uint32_t n_hop_buckets, n_hop_queues;
+	uint32_t n_hop_buckets, size_hop_buckets, n_hop_queues;
 	struct pair **pair_buckets;
-	uint32_t n_pair_buckets, n_pairs;
+	uint32_t n_pair_buckets, size_pair_buckets, n_pairs;
 	struct host_limit **host_buckets;
 	struct link *idle_conns; /* IDLE_BUCKETS of struct conn, by key */
 	uint32_t n_idle_conns;
 
 	struct limit server;  /* server_max_outbound_connections */
 	struct limit reserve; /* server_reserve_outbound_connections: for queues without a session */
+	uint32_t sessions_max;
 	struct counts counts;
 	struct totals totals;
 	struct recent recent;

@@ -5,7 +5,7 @@
 #include <string.h>
 #include "base/mem.h"
 
-#define INDEX_SLOTS_MIN 1024
+#define INDEX_SLOTS_MIN 16 /* of a table */
 
 _Static_assert(sizeof(struct index_entry) <= 40, "a queued message costs little");
 
@@ -24,82 +24,101 @@ static void entry_free(struct index_entry *e)
 
 void index_free(struct index *ix)
 {
-	for (size_t i = 0; i < ix->n_slots; i++)
-		if (ix->slots[i].id != 0)
-			entry_free(&ix->slots[i]);
-	mem_free(&ix->slots);
+	for (size_t t = 0; t < INDEX_TABLES; t++) {
+		struct index_table *table = &ix->tables[t];
+
+		for (size_t i = 0; i < table->n_slots; i++)
+			if (table->slots[i].id != 0)
+				entry_free(&table->slots[i]);
+		mem_free(&table->slots);
+		table->n_slots = table->n = 0;
+	}
 	ix->n_slots = ix->n = 0;
 }
 
-/* ---- the table: linear probing, no tombstones ---- */
+/* ---- the tables: linear probing, no tombstones ---- */
 
-static size_t slot_of(const struct index *ix, uint64_t id)
+/* ids follow the clock: the multiplication spreads them, the high bits are the good ones */
+static uint64_t mixed(uint64_t id)
 {
-	/* ids follow the clock: the multiplication spreads them, the high bits are the good ones */
-	return (size_t)(((unsigned __int128)(id * 0x9e3779b97f4a7c15u) * ix->n_slots) >> 64);
+	return id * 0x9e3779b97f4a7c15u;
 }
 
-static struct index_entry *slot_for(const struct index *ix, uint64_t id)
+static struct index_table *table_of(const struct index *ix, uint64_t id)
 {
-	size_t i = slot_of(ix, id);
-
-	while (ix->slots[i].id != 0 && ix->slots[i].id != id)
-		i = i + 1 < ix->n_slots ? i + 1 : 0;
-	return &ix->slots[i];
+	return (struct index_table *)&ix->tables[mixed(id) >> 20 & (INDEX_TABLES - 1)];
 }
 
-static void table_resize(struct index *ix, size_t n_slots)
+static size_t slot_of(const struct index_table *t, uint64_t id)
 {
-	struct index_entry *old = ix->slots;
-	size_t n_old = ix->n_slots;
+	return (size_t)(((unsigned __int128)mixed(id) * t->n_slots) >> 64);
+}
 
-	ix->slots = mem_zalloc(n_slots * sizeof(*ix->slots));
-	ix->n_slots = n_slots;
+static struct index_entry *slot_for(const struct index_table *t, uint64_t id)
+{
+	size_t i = slot_of(t, id);
+
+	while (t->slots[i].id != 0 && t->slots[i].id != id)
+		i = i + 1 < t->n_slots ? i + 1 : 0;
+	return &t->slots[i];
+}
+
+static void table_resize(struct index *ix, struct index_table *t, size_t n_slots)
+{
+	struct index_entry *old = t->slots;
+	size_t n_old = t->n_slots;
+
+	t->slots = mem_zalloc(n_slots * sizeof(*t->slots));
+	t->n_slots = n_slots;
+	ix->n_slots += n_slots - n_old;
 	for (size_t i = 0; i < n_old; i++)
 		if (old[i].id != 0)
-			*slot_for(ix, old[i].id) = old[i];
+			*slot_for(t, old[i].id) = old[i];
 	mem_free(&old);
 }
 
 /* At most 5/6 full: the memory is for the messages, and a probe of some slots is cheap. */
-static void table_fit(struct index *ix)
+static void table_fit(struct index *ix, struct index_table *t)
 {
-	if (ix->n_slots == 0)
-		table_resize(ix, INDEX_SLOTS_MIN);
-	else if (ix->n >= ix->n_slots / 6 * 5)
-		table_resize(ix, ix->n_slots + ix->n_slots / 2);
-	else if (ix->n_slots > INDEX_SLOTS_MIN * 4 && ix->n < ix->n_slots / 8)
-		table_resize(ix, ix->n_slots / 4);
+	if (t->n_slots == 0)
+		table_resize(ix, t, INDEX_SLOTS_MIN);
+	else if (t->n >= t->n_slots / 6 * 5)
+		table_resize(ix, t, t->n_slots + t->n_slots / 2);
+	else if (t->n_slots > INDEX_SLOTS_MIN * 4 && t->n < t->n_slots / 8)
+		table_resize(ix, t, t->n * 2 > INDEX_SLOTS_MIN ? t->n * 2 : INDEX_SLOTS_MIN);
 }
 
 struct index_entry *index_find(const struct index *ix, uint64_t id)
 {
+	const struct index_table *t = table_of(ix, id);
 	struct index_entry *e;
 
-	if (ix->n == 0 || id == 0)
+	if (t->n == 0 || id == 0)
 		return NULL;
-	e = slot_for(ix, id);
+	e = slot_for(t, id);
 	return e->id == id ? e : NULL;
 }
 
 /* Closes the gap, so that no search ends early: who would rather stand in the gap moves there. */
 static void slot_clear(struct index *ix, struct index_entry *e)
 {
-	size_t gap = (size_t)(e - ix->slots), i = gap;
+	struct index_table *t = table_of(ix, e->id);
+	size_t gap = (size_t)(e - t->slots), i = gap;
 
 	for (;;) {
 		size_t home;
 
-		i = i + 1 < ix->n_slots ? i + 1 : 0;
-		if (ix->slots[i].id == 0)
+		i = i + 1 < t->n_slots ? i + 1 : 0;
+		if (t->slots[i].id == 0)
 			break;
-		home = slot_of(ix, ix->slots[i].id);
+		home = slot_of(t, t->slots[i].id);
 		if (gap <= i ? (home <= gap || home > i) : (home <= gap && home > i)) {
-			ix->slots[gap] = ix->slots[i];
+			t->slots[gap] = t->slots[i];
 			gap = i;
 		}
 	}
-	memset(&ix->slots[gap], 0, sizeof(ix->slots[gap]));
+	memset(&t->slots[gap], 0, sizeof(t->slots[gap]));
+	t->n--;
 	ix->n--;
 }
 
@@ -159,16 +178,18 @@ static struct index_extra *need_extra(struct index_entry *e, uint32_t n_deliveri
 
 struct index_entry *index_put(struct index *ix, uint64_t id, const struct index_version *v)
 {
+	struct index_table *t = table_of(ix, id);
 	struct index_entry *e;
 	struct index_extra *x;
 
 	assert(id != 0 && v->n_deliveries > 0);
-	table_fit(ix);
-	e = slot_for(ix, id);
+	table_fit(ix, t);
+	e = slot_for(t, id);
 	if (e->id == id) {
 		forget_places(ix, e);
 	} else {
 		*e = (struct index_entry){.id = id};
+		t->n++;
 		ix->n++;
 	}
 	e->at = v->at;
@@ -239,25 +260,27 @@ static void renumber(struct index *ix, struct where *place, uint32_t from, uint3
 	replace(ix, place, &there);
 }
 
+static void renumber_entry(struct index *ix, struct index_entry *e, uint32_t from, uint32_t to)
+{
+	renumber(ix, &e->at, from, to);
+	if (!e->has_extra) {
+		renumber(ix, &e->state, from, to);
+		return;
+	}
+	for (uint32_t k = 0; k < e->extra->n_more; k++)
+		renumber(ix, &e->extra->more[k], from, to);
+	for (uint32_t k = 0; k < e->extra->n_deliveries; k++) {
+		renumber(ix, &e->extra->d[k].state, from, to);
+		renumber(ix, &e->extra->d[k].move, from, to);
+	}
+}
+
 void index_renumber(struct index *ix, uint32_t from, uint32_t to)
 {
-	for (size_t i = 0; i < ix->n_slots; i++) {
-		struct index_entry *e = &ix->slots[i];
-
-		if (e->id == 0)
-			continue;
-		renumber(ix, &e->at, from, to);
-		if (!e->has_extra) {
-			renumber(ix, &e->state, from, to);
-			continue;
-		}
-		for (uint32_t k = 0; k < e->extra->n_more; k++)
-			renumber(ix, &e->extra->more[k], from, to);
-		for (uint32_t k = 0; k < e->extra->n_deliveries; k++) {
-			renumber(ix, &e->extra->d[k].state, from, to);
-			renumber(ix, &e->extra->d[k].move, from, to);
-		}
-	}
+	for (size_t t = 0; t < INDEX_TABLES; t++)
+		for (size_t i = 0; i < ix->tables[t].n_slots; i++)
+			if (ix->tables[t].slots[i].id != 0)
+				renumber_entry(ix, &ix->tables[t].slots[i], from, to);
 }
 
 uint32_t index_deliveries(const struct index_entry *e)
@@ -286,11 +309,24 @@ struct where index_newest_move(const struct index_entry *e, uint32_t delivery)
 	return e->has_extra ? e->extra->d[delivery].move : (struct where){0};
 }
 
+/* *at: the table in the high half, its slot in the low one */
 bool index_sweep(const struct index *ix, size_t *at, size_t n,
         void (*each)(void *ctx, const struct index_entry *), void *ctx)
 {
-	for (; n > 0 && *at < ix->n_slots; n--, (*at)++)
-		if (ix->slots[*at].id != 0)
-			each(ctx, &ix->slots[*at]);
-	return *at < ix->n_slots;
+	size_t table = *at >> 32, slot = *at & UINT32_MAX;
+
+	for (; n > 0 && table < INDEX_TABLES; n--) {
+		const struct index_table *t = &ix->tables[table];
+
+		if (slot >= t->n_slots) {
+			table++;
+			slot = 0;
+			continue;
+		}
+		if (t->slots[slot].id != 0)
+			each(ctx, &t->slots[slot]);
+		slot++;
+	}
+	*at = table << 32 | slot;
+	return table < INDEX_TABLES;
 }

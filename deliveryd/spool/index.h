@@ -41,9 +41,15 @@ struct index_entry {
 	};
 };
 
-struct index {
+/* Many small tables in place of a large one: each grows by itself, and none of them is long about it. */
+#define INDEX_TABLES 64
+struct index_table {
 	struct index_entry *slots;
 	size_t n_slots, n;
+};
+struct index {
+	struct index_table tables[INDEX_TABLES];
+	size_t n_slots, n; /* of all */
 	void (*live)(
 	        void *ctx, const struct where *, bool more); /* a place begins to count, or no longer does */
 	void *ctx;

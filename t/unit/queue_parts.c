@@ -1,5 +1,6 @@
 /* The queue's nouns, each by itself: names, packed envelopes, slab, timer heap, limits, health, schedule, profiles. */
 #include "base/mem.h"
+#include "base/split_hash.h"
 #include "queue/delivery.h"
 #include "queue/due.h"
 #include "queue/health.h"
@@ -111,6 +112,50 @@ static void test_slab(void **state)
 	assert_int_equal(delivery_take(s), no);
 	assert_int_equal(delivery_at(s, no)->id, 0);
 	assert_int_equal(delivery_index_find(s, 999999), 0);
+	delivery_slab_free(&s);
+}
+
+/* One bucket more moves what belongs into it, all from one other. */
+static void test_split_hash(void **state)
+{
+	(void)state;
+	uint32_t hash = 1;
+	for (uint32_t n = 1; n < 5000; n++) {
+		for (unsigned i = 0; i < 50; i++) {
+			hash = hash * 1664525 + 1013904223;
+			uint32_t before = split_hash_bucket(hash, n), after = split_hash_bucket(hash, n + 1);
+			assert_true(before < n && after <= n);
+			if (after != before) {
+				assert_int_equal(after, n);
+				assert_int_equal(before, split_hash_from(n));
+			}
+		}
+	}
+}
+
+static void test_index_many(void **state)
+{
+	(void)state;
+	struct delivery_slab *s = delivery_slab_new();
+	for (uint32_t i = 0; i < 60000; i++) { /* three deliveries each */
+		uint32_t no = delivery_take(s);
+		delivery_at(s, no)->id = 1000 + i / 3;
+		delivery_index_add(s, no);
+	}
+	for (uint64_t id = 1000; id < 21000; id++) {
+		unsigned n = 0;
+		for (uint32_t no = delivery_index_find(s, id); no; no = delivery_index_next(s, no)) {
+			assert_int_equal(delivery_at(s, no)->id, id);
+			n++;
+		}
+		assert_int_equal(n, 3);
+		delivery_index_remove(s, delivery_index_find(s, id));
+	}
+	for (uint64_t id = 1000; id < 21000; id++) {
+		uint32_t no = delivery_index_find(s, id);
+		assert_true(no && delivery_index_next(s, no) && !delivery_index_next(s, delivery_index_next(s, no)));
+	}
+	assert_int_equal(delivery_index_find(s, 21000), 0);
 	delivery_slab_free(&s);
 }
 
@@ -405,6 +450,8 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_intern_many),
         cmocka_unit_test(test_packed),
         cmocka_unit_test(test_slab),
+        cmocka_unit_test(test_split_hash),
+        cmocka_unit_test(test_index_many),
         cmocka_unit_test(test_delivery_is_small),
         cmocka_unit_test(test_lists),
         cmocka_unit_test(test_due_random),
