@@ -464,6 +464,13 @@ static void refreshing(void **state)
 	assert_int_equal(w.n_mx, 2);
 	assert_int_equal(w.n_a, 3);
 	expect(&w, DNS_ASK_REFRESH, "nobody.test", NULL, "\"forgotten\":0");
+	/* and its TLSA records, at whatever port, and nobody else's */
+	expect(&w, DNS_ASK_LOOKUP, "_25._tcp.mx.test", "tlsa", "answer");
+	expect(&w, DNS_ASK_LOOKUP, "_2525._tcp.mx.test", "tlsa", "answer");
+	expect(&w, DNS_ASK_LOOKUP, "_25._tcp.a.mx.test", "tlsa", "answer");
+	expect(&w, DNS_ASK_LOOKUP, "_25._udp.mx.test", "tlsa", "answer");
+	expect(&w, DNS_ASK_REFRESH, "d.test", NULL, "\"forgotten\":4");
+	expect(&w, DNS_ASK_REFRESH, "d.test", NULL, "\"forgotten\":0");
 	teardown(&w);
 }
 

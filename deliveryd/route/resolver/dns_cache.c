@@ -134,6 +134,20 @@ bool dns_cache_drop(struct dns_cache *c, const struct dns_question *q)
 	return e != NULL;
 }
 
+unsigned dns_cache_drop_tlsa(struct dns_cache *c, const struct dns_name *hosts, unsigned n)
+{
+	struct entry *e, *next;
+	unsigned dropped = 0;
+
+	HASH_ITER (hh, c->table, e, next) {
+		if (!dns_key_is_tlsa_of(e->key, e->key_len, hosts, n))
+			continue;
+		drop(c, e);
+		dropped++;
+	}
+	return dropped;
+}
+
 unsigned dns_cache_entries(const struct dns_cache *c)
 {
 	return c->n;

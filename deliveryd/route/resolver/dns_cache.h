@@ -20,6 +20,8 @@ struct dns_result *dns_cache_find(
 /* Takes a reference of its own; replaces what stood there. */
 void dns_cache_put(struct dns_cache *, const struct dns_question *, struct dns_result *, uint64_t expires_us);
 bool dns_cache_drop(struct dns_cache *, const struct dns_question *); /* false: it was not there */
+/* TLSA records of hosts, at any port; looks at all entries, once. How many there were */
+unsigned dns_cache_drop_tlsa(struct dns_cache *, const struct dns_name *hosts, unsigned n);
 void dns_cache_clear(struct dns_cache *);
 unsigned dns_cache_entries(const struct dns_cache *);
 size_t dns_cache_bytes(const struct dns_cache *);

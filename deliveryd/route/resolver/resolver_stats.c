@@ -23,16 +23,56 @@ static unsigned forget(struct resolver *r, const char *name, enum dns_type type)
 	return dns_cache_drop(r->cache, &q);
 }
 
-static unsigned forget_host(struct resolver *r, const char *name)
-{
-	char tlsa[DNS_NAME_TEXT_MAX + 16];
+/* Whose TLSA records are to go: all in one pass over the cache */
+struct host_names {
+	struct dns_name *names; /* owns */
+	unsigned n;
+};
 
-	snprintf(tlsa, sizeof(tlsa), "_25._tcp.%s", name);
-	return forget(r, name, DNS_A) + forget(r, name, DNS_AAAA) + forget(r, tlsa, DNS_TLSA);
+static void add_host(struct host_names *h, const char *name)
+{
+	struct dns_question q;
+
+	if (!dns_question_set(&q, name, DNS_TLSA, NULL))
+		return;
+	h->names = mem_array(h->names, h->n + 1, sizeof(*h->names));
+	h->names[h->n++] = q.name;
+}
+
+static unsigned forget_tlsa(struct resolver *r, struct host_names *h)
+{
+	struct flight *f, *next;
+
+	HASH_ITER (hh, r->flights, f, next)
+		if (dns_key_is_tlsa_of(f->key.bytes, f->key.len, h->names, h->n))
+			f->generation = r->generation - 1;
+	return dns_cache_drop_tlsa(r->cache, h->names, h->n);
+}
+
+/* TLSA records may stand behind CNAMEs as well. */
+static unsigned forget_addresses(
+        struct resolver *r, const char *name, enum dns_type type, struct host_names *h)
+{
+	struct dns_question q;
+	struct dns_result *known = NULL;
+	uint64_t expires_us;
+
+	if (dns_question_set(&q, name, type, NULL))
+		known = dns_cache_find(r->cache, &q, loop_now_us(r->loop), &expires_us);
+	if (known && known->answer.name && strcmp(known->answer.name, q.text) != 0)
+		add_host(h, known->answer.name);
+	return forget(r, name, type);
+}
+
+static unsigned forget_host(struct resolver *r, const char *name, struct host_names *h)
+{
+	add_host(h, name);
+	return forget_addresses(r, name, DNS_A, h) + forget_addresses(r, name, DNS_AAAA, h);
 }
 
 unsigned resolver_forget(struct resolver *r, const char *name)
 {
+	struct host_names hosts = {0};
 	struct dns_question q;
 	struct dns_result *mx = NULL;
 	uint64_t expires_us;
@@ -43,10 +83,12 @@ unsigned resolver_forget(struct resolver *r, const char *name)
 	if (mx)
 		dns_result_ref(mx);
 	for (unsigned i = 0; mx && i < mx->answer.n; i++)
-		n += forget_host(r, mx->answer.records[i].mx.host);
+		n += forget_host(r, mx->answer.records[i].mx.host, &hosts);
 	n += forget(r, name, DNS_MX) + forget(r, name, DNS_TXT) + forget(r, name, DNS_TLSA) +
 	     forget(r, name, DNS_CNAME) + forget(r, name, DNS_NS) + forget(r, name, DNS_PTR) +
-	     forget_host(r, name);
+	     forget_host(r, name, &hosts);
+	n += forget_tlsa(r, &hosts);
+	mem_free(&hosts.names);
 	dns_result_unref(&mx);
 	metric_set(r->cached, dns_cache_entries(r->cache));
 	return n;
