@@ -167,7 +167,7 @@ static void net_take_job(struct mail *mail)
 	}
 	if (s->state != SMTP_IDLE)
 		return;
-	smtp_io_read(s); /* the peer may have closed, or said 421: then the job has come back already */
+	/* Descriptors come before mail in a turn: had the peer closed, or said 421, the session would not be idle. */
 	if (s->state == SMTP_IDLE && !smtp_reply_begun(&s->reply))
 		smtp_session_next(s);
 	smtp_io_pump(s);
