@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """`bindpost check --host` on a machine made for it: a network namespace with addresses, routes and a name server of its own."""
-import ctypes
 import json
 import os
 import resource
@@ -12,21 +11,15 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from fake_resolver import FakeResolver, record, wire  # noqa: E402
 from mta import Tap  # noqa: E402
+from netns import enter, ip  # noqa: E402
 
-CLONE_NEWNET = 0x40000000
 PTR = 12
 BUILD = os.environ.get("builddir") or os.getcwd()
 DNS = ("127.0.0.53", 5300)
 
 
-def ip(*args):
-    subprocess.run(["ip", *args], check=True, capture_output=True, timeout=30)
-
-
 def make_machine():
-    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "a network namespace (run as root)")
-    ip("link", "set", "lo", "up")
+    enter()
     for address in ("192.0.2.20", "192.0.2.21", "192.0.2.22"):
         ip("addr", "add", address + "/32", "dev", "lo")
     ip("addr", "add", "2001:db8::20/128", "dev", "lo", "nodad")
