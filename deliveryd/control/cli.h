@@ -84,5 +84,6 @@ int cmd_fail(struct cli *);
 int cmd_delete(struct cli *);
 int cmd_rebind(struct cli *);
 int cmd_drain(struct cli *);
+int cmd_spool(struct cli *);
 
 #endif

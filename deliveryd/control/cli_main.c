@@ -51,6 +51,8 @@ static const struct command {
                 "move to another binding, or to group:NAME, or where the rules say now", cmd_rebind},
         {"reroute", "SELECTOR... --to DOMAIN", "deliver as mail of that domain is", cmd_reroute},
         {"drain", "BINDING --to OTHER", "move all it has and all that still comes, and wait until it is empty", cmd_drain},
+        {"spool", "check | export --to FOLDER | import FOLDER  [PATH]",
+                "a stopped deliveryd's spool: is it sound; its mail as files; such files back into it", cmd_spool},
         {"dns", "refresh DOMAIN | lookup NAME TYPE | stats",
                 "what deliveryd knows of DNS; refresh makes it ask again", cmd_dns},
         {"reload", "[--force] [--no-milter]",

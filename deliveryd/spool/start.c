@@ -274,11 +274,11 @@ static bool replay_segment(struct start *st, size_t i, uint64_t stop, struct err
 	st->reading = (uint32_t)f->number;
 	if (f->head.highest_id > st->highest_id)
 		st->highest_id = f->head.highest_id;
-	if (stop != UINT64_MAX && replay_idx(st, seg, stop))
+	if (stop != UINT64_MAX && !st->whole && replay_idx(st, seg, stop))
 		return true;
 	if (!replay_image(st, seg, f, stop, err))
 		return false;
-	if (stop != UINT64_MAX)
+	if (stop != UINT64_MAX && !st->whole)
 		idx_write_now(s, seg);
 	return true;
 }
@@ -579,4 +579,35 @@ bool start_replay(
 	ok = start_open_new(st, err) && start_sweep(st, files, n_files, err);
 	mem_free(&files);
 	return ok;
+}
+
+/* What a start would set aside. */
+static void tell_headless(const struct start *st)
+{
+	struct spool *s = st->spool;
+	char name[FORMAT_NAME_SIZE];
+
+	for (size_t i = 0; i < st->n; i++) {
+		if (st->files[i].fate != FATE_SET_ASIDE || st->files[i].number < s->oldest_stated)
+			continue;
+		log_error("spool: %s/%s: damaged: its head is lost, nothing in it can be read", s->path,
+		        format_name(name, FILE_SEGMENT, st->files[i].number));
+		metric_add(s->m.damaged, 1);
+	}
+}
+
+bool start_look_through(
+        struct start *st, spool_live_fn *live, spool_setting_fn *setting, void *ctx, struct error *err)
+{
+	uint64_t *files = NULL;
+	size_t n_files = 0;
+
+	st->whole = true;
+	st->replay = replay_new(st->spool);
+	if (!settle_heads(st, err) || !settle_replaced(st, err) || (st->has_last && !replay_all(st, err)))
+		return false;
+	tell_headless(st);
+	replay_finish(st->replay, live, setting, ctx, &files, &n_files);
+	mem_free(&files);
+	return true;
 }

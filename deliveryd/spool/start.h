@@ -13,6 +13,8 @@ struct start;
 bool start_look(struct spool *, struct start **, struct error *);
 /* Replays and opens a new segment. */
 bool start_replay(struct start *, spool_live_fn *, spool_setting_fn *, void *ctx, struct error *);
+/* Replays every byte, and changes nothing: on a disk_io that does not write. */
+bool start_look_through(struct start *, spool_live_fn *, spool_setting_fn *, void *ctx, struct error *);
 void start_free(struct start **);
 
 #endif

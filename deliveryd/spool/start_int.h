@@ -30,6 +30,7 @@ struct start {
 	uint64_t highest_id;
 	size_t last; /* of files: the last segment with a valid head */
 	bool has_last;
+	bool whole; /* every byte is read, index files or not */
 };
 
 /* Adds its place to what errno says, false. EIO is not damage: nothing is freed or set aside on its account. */
