@@ -108,7 +108,8 @@ static json_t *options(const struct conf *c, const struct conf_binding *b, const
 		const struct option_row *row = &option_rows[i];
 		struct conf_origin origin;
 
-		if (row->part == PART_SPECIAL || !conf_eval(c, row->name, b, domain, &origin, NULL) ||
+		bool shown_above = i == OPT_bind_address || i == OPT_server_max_outbound_connections;
+		if (shown_above || !conf_eval(c, row->name, b, domain, &origin, NULL) ||
 		        !origin.differs)
 			continue;
 		json_array_append_new(list,

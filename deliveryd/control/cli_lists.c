@@ -169,7 +169,8 @@ int cmd_bindings(struct cli *cli)
 	        {"RECEIVED", "received", 8, true},
 	        {"DELIVERED", "delivered", 9, true},
 	        {"BOUNCED", "bounced", 7, true},
-	        {"STATE", "state", 0, false},
+	        {"STATE", "state", 9, false},
+	        {"WAITS FOR", "reason", 0, false},
 	};
 	struct filters f;
 	struct str path;

@@ -124,6 +124,7 @@ static void summary(struct answer *a)
 	struct totals recent;
 	put_counts(a, &q->counts);
 	put_limit(a, q->server.max);
+	jw_uint(&a->out, "reserve", q->reserve.max);
 	jw_uint(&a->out, "messages", delivery_count(q->slab));
 	put_totals(a, &q->totals);
 	totals_recent(q, &recent);
@@ -179,6 +180,19 @@ static void put_quota(struct answer *a, const struct binding *b)
 		jw_str(&a->out, "refused_by", quota_option(quota_state(b->quota)));
 }
 
+/* What holds back the mail of all its queues. */
+static void put_binding_reason(struct answer *a, struct binding *b)
+{
+	struct str why;
+	uint64_t until;
+	str_init(&why);
+	if (binding_waits_for(b, &why, &until))
+		jw_strn(&a->out, "reason", why.data, why.len);
+	if (until)
+		jw_time(&a->out, "next_attempt", wall_of(a->q, until));
+	str_free(&why);
+}
+
 static void put_one_binding(struct answer *a, struct binding *b)
 {
 	jw_object(&a->out, NULL);
@@ -192,6 +206,7 @@ static void put_one_binding(struct answer *a, struct binding *b)
 	if (b->kind == BINDING_NAMED && !b->conf)
 		jw_bool(&a->out, "removed", true);
 	put_quota(a, b);
+	put_binding_reason(a, b);
 	suspensions_print(a->q, binding_name(a->q, b), &a->out);
 	put_totals(a, &b->totals);
 	jw_end_object(&a->out);

@@ -161,6 +161,8 @@ static void set_metrics(struct queue *q)
 	metric_set(q->m.held, q->counts.held);
 	metric_set(q->m.queues, q->n_hop_queues);
 	metric_set(q->m.sessions, q->counts.connections);
+	metric_set(q->m.sessions_max, q->server.max);
+	metric_set(q->m.reserve, q->reserve.used);
 	metric_set(q->m.memory, memory);
 	bool full = atomic_load_explicit(&q->handoff->queue_full, memory_order_relaxed);
 	if (!full && memory > q->memory_max)
@@ -366,6 +368,9 @@ static void add_metrics(struct queue *q, struct metrics *m)
 	q->m.queues = metrics_gauge(m, "bindpost_queues", NULL, "Queues: binding, next hop and profile.");
 	q->m.sessions =
 	        metrics_gauge(m, "bindpost_connections", NULL, "Connections that count against limits.");
+	q->m.sessions_max = metrics_gauge(
+	        m, "bindpost_connections_max", NULL, "server_max_outbound_connections; the reserve is above it.");
+	q->m.reserve = metrics_gauge(m, "bindpost_connections_reserve", NULL, "Connections out of the reserve.");
 	q->m.memory = metrics_gauge(m, "bindpost_queue_memory_bytes", NULL, "Memory of queued deliveries.");
 	q->m.received =
 	        metrics_counter(m, "bindpost_recipients_received_total", NULL, "Recipients taken over.");

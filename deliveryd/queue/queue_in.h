@@ -355,7 +355,7 @@ struct queue {
 	void *stopped_ctx;
 
 	struct queue_metrics {
-		metric *active, *deferred, *held, *queues, *sessions, *memory;
+		metric *active, *deferred, *held, *queues, *sessions, *sessions_max, *reserve, *memory;
 		metric *delivered, *deferrals, *bounced, *expired, *uncertain, *received, *dsns;
 		metric *spool_live, *spool_free, *spool_messages; /* the spool's */
 	} m;
@@ -747,6 +747,7 @@ const char *last_reply_text(const struct queue *, const struct delivery *); /* N
 
 /* waits.c */
 bool waits_for(const struct hop_queue *, struct str *why); /* appends; false = nothing holds it up */
+bool binding_waits_for(struct binding *, struct str *why, uint64_t *until_us);
 uint64_t waits_until_us(const struct hop_queue *);         /* mono; until when its ready mail waits, 0 = unknown */
 uint64_t next_attempt_us(const struct hop_queue *);        /* mono; 0 = nothing deferred */
 

@@ -243,15 +243,29 @@ static struct throttle *add(struct throttles *all, const char *key, struct rate 
 	return t;
 }
 
+static char *key_of(enum throttle_kind kind, const char *place)
+{
+	return mem_printf(KEY_PREFIX "%c %s", kind == THROTTLE_MESSAGES ? 'm' : 'c', place);
+}
+
+struct throttle *throttle_find(struct throttles *all, enum throttle_kind kind, const char *place)
+{
+	struct throttle *t;
+	char *key = key_of(kind, place);
+	HASH_FIND_STR(all->table, key, t);
+	mem_free(&key);
+	return t;
+}
+
 struct throttle *throttle_get(
         struct throttles *all, enum throttle_kind kind, const char *place, struct rate rate)
 {
-	struct throttle *t;
-	char *key = mem_printf(KEY_PREFIX "%c %s", kind == THROTTLE_MESSAGES ? 'm' : 'c', place);
-	HASH_FIND_STR(all->table, key, t);
-	if (!t)
+	struct throttle *t = throttle_find(all, kind, place);
+	if (!t) {
+		char *key = key_of(kind, place);
 		t = add(all, key, rate);
-	mem_free(&key);
+		mem_free(&key);
+	}
 	if (t->window.rate.count != rate.count || t->window.rate.seconds != rate.seconds) {
 		rate_window_set(&t->window, rate);
 		timer_cancel(all->q->loop, &t->timer);

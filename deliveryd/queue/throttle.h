@@ -26,6 +26,7 @@ struct throttles *throttles_new(struct queue *);
 void throttles_free(struct throttles **);
 /* `place`: the path of the place it stands in. A rate that has changed holds from here on. */
 struct throttle *throttle_get(struct throttles *, enum throttle_kind, const char *place, struct rate);
+struct throttle *throttle_find(struct throttles *, enum throttle_kind, const char *place); /* NULL if not in use */
 struct throttle *throttle_use(struct throttle *);
 void throttle_unuse(struct throttle **);
 

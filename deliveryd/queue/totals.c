@@ -4,7 +4,7 @@
 
 struct binding_metrics {
 	metric *totals[N_TOTALS]; /* some are NULL */
-	metric *active, *deferred, *held, *connections;
+	metric *active, *deferred, *held, *connections, *bytes;
 };
 
 static const struct {
@@ -70,6 +70,8 @@ static void binding_metrics_add(struct binding *b)
 	        "Deliveries of a binding that wait for a retry.");
 	m->held = metrics_gauge(
 	        q->metrics, "bindpost_binding_held", label.data, "Deliveries of a binding that are held.");
+	m->bytes = metrics_gauge(
+	        q->metrics, "bindpost_binding_queued_bytes", label.data, "Size of what is queued for a binding.");
 	m->connections = metrics_gauge(
 	        q->metrics, "bindpost_binding_connections", label.data, "Connections from a binding.");
 	str_free(&label);
@@ -100,5 +102,6 @@ void binding_metrics_set(const struct binding *b)
 	metric_set(b->metrics->active, b->counts.active);
 	metric_set(b->metrics->deferred, b->counts.deferred);
 	metric_set(b->metrics->held, b->counts.held);
+	metric_set(b->metrics->bytes, b->queued_bytes);
 	metric_set(b->metrics->connections, b->counts.connections);
 }

@@ -28,7 +28,8 @@ static void print_limit(const struct hop_queue *hq, const struct limit *l, struc
 		const char *scope = h->binding == SCOPE_BINDING || h->binding == NO_BINDING ? "scope_" : "";
 		const char *name = intern_text(q->names, h->mx);
 		if (strncmp(name, ROLLUP_PREFIX, strlen(ROLLUP_PREFIX)) == 0)
-			str_printf(why, "max_outbound_connections of all that share %s (rollup)", name + strlen(ROLLUP_PREFIX));
+			str_printf(why, "max_outbound_connections of all that share %s (rollup)",
+			        name + strlen(ROLLUP_PREFIX));
 		else
 			str_printf(why, "%smax_outbound_connections of %s", scope, name);
 	}
@@ -90,6 +91,42 @@ bool waits_for(const struct hop_queue *hq, struct str *why)
 		return true;
 	}
 	return false;
+}
+
+static struct throttle *full_throttle(
+        struct queue *q, enum throttle_kind kind, const struct conf_throttle *of)
+{
+	struct str place;
+	if (of->rate.count == 0)
+		return NULL;
+	str_init(&place);
+	conf_scope_path(of->from, &place);
+	struct throttle *t = throttle_find(q->throttles, kind, place.data);
+	str_free(&place);
+	return t && throttle_until_us(t) > queue_now(q) ? t : NULL;
+}
+
+/* What all mail of a binding waits for that has no throttle of its own. */
+bool binding_waits_for(struct binding *b, struct str *why, uint64_t *until_us)
+{
+	struct conf_throttles of;
+	struct queue *q = b->q;
+	*until_us = 0;
+	if (!b->conf || b->kind != BINDING_NAMED)
+		return false;
+	conf_resolve_throttles(b->snapshot, b->conf, NULL, &of);
+	struct throttle *t = full_throttle(q, THROTTLE_MESSAGES, &of.messages);
+	if (!t)
+		t = full_throttle(q, THROTTLE_CONNECTIONS, &of.connections);
+	if (t) {
+		throttle_print(t, why);
+		*until_us = throttle_until_us(t);
+		return true;
+	}
+	if (b->total.n_waiting == 0)
+		return false;
+	str_add(why, "server_max_outbound_connections of the binding");
+	return true;
 }
 
 uint64_t waits_until_us(const struct hop_queue *hq)
