@@ -160,6 +160,11 @@ static void sort_one(struct sorting *s, const struct packed_recipient *r, const 
 		failed_for_now(s, r, EVENT_DEFERRAL, o, facts);
 		return;
 	case OUTCOME_UNCERTAIN:
+		if (s->options.on_uncertain == UNCERTAIN_ASSUME_DELIVERED) {
+			event_recipient(s->q, s->d, EVENT_UNCERTAIN, r->address, o, NULL, facts);
+			s->n_gone++;
+			return;
+		}
 		failed_for_now(s, r, EVENT_UNCERTAIN, o, facts);
 		return;
 	case OUTCOME_NONE:

@@ -45,10 +45,10 @@ void smtp_io_arm(struct session *s)
 	if (s->quitting && s->state < SMTP_IDLE)
 		wait = s->o->quit_timeout_s * SECOND_US;
 	s->deadline_us = now + wait;
-	if (s->state >= SMTP_ENVELOPE && s->state <= SMTP_BODY)
+	if (s->state >= SMTP_ENVELOPE && s->state <= SMTP_CHUNK)
 		s->deadline_us = earlier(s->deadline_us, s->t.deadline_us);
 	if (net->stopping && s->state >= SMTP_ENVELOPE)
-		s->deadline_us = earlier(s->deadline_us, s->state == SMTP_DOT || s->state >= SMTP_QUIT
+		s->deadline_us = earlier(s->deadline_us, smtp_transaction_ended(s) || s->state >= SMTP_QUIT
 		                                                 ? net->stop_final_us
 		                                                 : net->stop_transactions_us);
 	if (!timer_armed(&s->timer) || s->timer.due_us > s->deadline_us)
@@ -113,7 +113,7 @@ static unsigned gather(struct session *s, struct iovec *iov, bool *failed)
 		iov[0].iov_len = s->out.len - s->out_sent;
 		n = 1;
 	}
-	if (s->state != SMTP_BODY)
+	if (!smtp_transaction_sends(s))
 		return n;
 	s->body_waits = false;
 	switch (smtp_data_fill(&s->t.data, iov + n, IOV_MAX_PUMP - n, &n_body)) {
@@ -146,9 +146,10 @@ static void sent(struct session *s, const struct iovec *iov, size_t bytes)
 		str_clear(&s->out);
 		s->out_sent = 0;
 	}
-	if (s->state == SMTP_BODY) {
+	if (smtp_transaction_sends(s)) {
 		smtp_data_sent(&s->t.data, iov + (commands > 0 ? 1 : 0), bytes - commands);
-		smtp_io_arm(s); /* progress */
+		if (s->state == SMTP_BODY || s->state == SMTP_CHUNK)
+			smtp_io_arm(s); /* progress */
 	}
 }
 
@@ -176,7 +177,7 @@ void smtp_io_pump(struct session *s)
 			return;
 		}
 		if (n == 0 && !stream_unsent(&s->stream)) {
-			if (s->state == SMTP_BODY && !s->body_waits)
+			if (smtp_transaction_sends(s) && !s->body_waits)
 				smtp_session_body_sent(s);
 			return;
 		}

@@ -400,6 +400,7 @@ struct session_net *session_net_new(struct loop *loop, struct spool *spool, stru
 	net->tls_creds = tls_creds_cache_new(loop, 1);
 	net->tls_memory = tls_memory_new();
 	net->secrets = secrets_new(loop, 1);
+	net->no_bdat = host_memory_new();
 	m->open = metrics_gauge(
 	        metrics, "bindpost_outgoing_sessions", NULL, "Outgoing connections open or opening.");
 	m->connections = metrics_counter(
@@ -429,6 +430,7 @@ void session_net_free(struct session_net **pnet)
 		return;
 	assert(!net->sessions);
 	tls_creds_cache_free(&net->tls_creds);
+	host_memory_free(&net->no_bdat);
 	tls_memory_free(&net->tls_memory);
 	secrets_free(&net->secrets);
 	mem_free(&net->hostname);

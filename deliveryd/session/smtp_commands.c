@@ -18,6 +18,7 @@ static const struct {
         {"DSN", SMTP_EXT_DSN},
         {"XCLIENT", SMTP_EXT_XCLIENT},
         {"REQUIRETLS", SMTP_EXT_REQUIRETLS},
+        {"CHUNKING", SMTP_EXT_CHUNKING},
 };
 
 /* RFC 1870 6.1: SIZE [SP 1*20DIGIT]. What is no number counts as none, past 2^64 too. */
@@ -159,6 +160,11 @@ void smtp_command_plain(struct str *out, const char *verb)
 {
 	str_add(out, verb);
 	str_add_mem(out, "\r\n", 2);
+}
+
+void smtp_command_bdat(struct str *out, uint64_t bytes)
+{
+	str_printf(out, "BDAT %llu LAST\r\n", (unsigned long long)bytes);
 }
 
 void smtp_command_hello(struct str *out, const char *verb, const char *name)

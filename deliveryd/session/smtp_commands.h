@@ -4,7 +4,7 @@
  * Purpose    What goes into a command was checked first: no control byte, no byte that would end the address, no
  *            8-bit byte unless the transaction is SMTPUTF8. The caller asks smtp_address_ok() and reports what is
  *            not.
- * Follows    RFC 5321 4.1.1, 1870 (SIZE), 6152 (8BITMIME), 6531 (SMTPUTF8), 3461 (DSN).
+ * Follows    RFC 5321 4.1.1, 1870 (SIZE), 6152 (8BITMIME), 6531 (SMTPUTF8), 3461 (DSN), 3030 (CHUNKING).
  * Threads    Pure functions.
  */
 #ifndef SESSION_SMTP_COMMANDS_H
@@ -28,6 +28,7 @@ enum smtp_extension {
 	SMTP_EXT_DSN = 1 << 8,
 	SMTP_EXT_XCLIENT = 1 << 9,
 	SMTP_EXT_REQUIRETLS = 1 << 10,
+	SMTP_EXT_CHUNKING = 1 << 11,
 };
 struct smtp_offer {
 	unsigned extensions; /* enum smtp_extension */
@@ -44,6 +45,7 @@ struct smtp_mail_params {
 	uint64_t bytes;
 };
 
+void smtp_command_bdat(struct str *, uint64_t bytes); /* the last and only chunk */
 bool smtp_address_ok(const char *address, bool utf8);
 bool smtp_address_is_ascii(const char *address);
 /* A name for EHLO: printable ASCII without blanks. */

@@ -12,6 +12,12 @@ void smtp_data_init(struct smtp_data *d, struct body_cursor *cursor, uint64_t si
 	memcpy(d->tail, "\r\n", 2); /* an empty body needs no line end of its own */
 }
 
+void smtp_data_init_chunk(struct smtp_data *d, struct body_cursor *cursor, uint64_t size)
+{
+	smtp_data_init(d, cursor, size, false);
+	d->chunk = true;
+}
+
 static void add_iov(struct smtp_data *d, struct iovec *iov, int kind, const void *p, size_t len)
 {
 	iov[d->n_iov].iov_base = (void *)p;
@@ -68,6 +74,7 @@ static enum body_peek fill_end(struct smtp_data *d, struct iovec *iov)
 	if (*d->end == '\0')
 		return BODY_END;
 	d->end_next = d->end;
+	d->ends = true;
 	add_iov(d, iov, DATA_END, d->end, strlen(d->end));
 	return BODY_READY;
 }
@@ -85,7 +92,10 @@ enum body_peek smtp_data_fill(struct smtp_data *d, struct iovec *iov, unsigned m
 	assert(max >= 4);
 	d->n_iov = 0;
 	d->end_next = NULL;
+	d->ends = false;
 	*n = 0;
+	if (d->chunk && left == 0)
+		return BODY_END;
 	if (!d->end && left > 0) {
 		peek = body_cursor_peek(d->cursor, chunks, max - 1, &n_chunks);
 		if (peek != BODY_READY)
@@ -110,7 +120,8 @@ enum body_peek smtp_data_fill(struct smtp_data *d, struct iovec *iov, unsigned m
 		*n = d->n_iov;
 		return peek;
 	}
-	if (whole && left == 0) {
+	d->ends = whole && left == 0;
+	if (d->ends && !d->chunk) {
 		d->end_next = find_end(d, iov);
 		add_iov(d, iov, DATA_END, d->end_next, strlen(d->end_next));
 	}
@@ -162,5 +173,5 @@ void smtp_data_sent(struct smtp_data *d, const struct iovec *iov, size_t bytes)
 
 bool smtp_data_ends(const struct smtp_data *d)
 {
-	return d->end_next != NULL;
+	return d->ends;
 }

@@ -1,5 +1,5 @@
 /*
- * smtp_data - a message body on its way out: dot-stuffed, ended by CRLF.CRLF, never copied
+ * smtp_data - a message body on its way out: dot-stuffed, ended by CRLF.CRLF, or as it is (BDAT); never copied
  *
  * Purpose    Turns what a body_cursor has at hand into iovecs for one gathered write: the body's own bytes, a dot
  *            in front of each line that begins with one (when the message has such lines), and the end of data.
@@ -20,6 +20,7 @@ struct smtp_data {
 	struct body_cursor *cursor; /* borrows */
 	uint64_t left;              /* bytes of the body not yet sent */
 	bool stuff;                 /* lines may begin with a dot */
+	bool chunk;                 /* for BDAT: nothing is added */
 	bool line_start;            /* the next byte begins a line */
 	bool dot_sent;              /* the extra dot of the next byte is out already */
 	char tail[2];               /* the last two bytes sent */
@@ -28,9 +29,11 @@ struct smtp_data {
 	unsigned n_iov;
 	enum { DATA_BODY, DATA_DOT, DATA_END } kind[SMTP_DATA_IOV];
 	const char *end_next;
+	bool ends; /* contained the last byte */
 };
 
 void smtp_data_init(struct smtp_data *, struct body_cursor *, uint64_t size, bool stuff);
+void smtp_data_init_chunk(struct smtp_data *, struct body_cursor *, uint64_t size);
 /* BODY_READY: *n iovecs, at most max. BODY_END: all is sent, end of data too. BODY_WAIT, BODY_FAILED: as the
  * cursor says; a body that is shorter than `size` has failed. */
 enum body_peek smtp_data_fill(struct smtp_data *, struct iovec *, unsigned max, unsigned *n);

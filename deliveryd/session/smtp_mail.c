@@ -8,9 +8,10 @@
  */
 #include "session/smtp_session.h"
 
-#include <assert.h>
 #include <string.h>
 #include "queue/profile.h"
+
+#define NO_BDAT_US (24 * 3600 * SECOND_US)
 
 /* --- our side ---------------------------------------------------------------------------------------- */
 
@@ -30,6 +31,14 @@ void smtp_mail_enter_data(struct session *s)
 {
 	if (!s->t.piped && smtp_session_may_send(s))
 		smtp_command_plain(&s->out, "DATA");
+}
+
+void smtp_mail_enter_chunk(struct session *s)
+{
+	if (s->t.body_piped || !smtp_session_may_send(s))
+		return;
+	smtp_transaction_start_body(s);
+	smtp_command_bdat(&s->out, s->t.data.left);
 }
 
 void smtp_mail_enter_drop(struct session *s)
@@ -67,7 +76,11 @@ void smtp_mail_reply_mail(struct session *s)
 	s->t.mail_accepted = smtp_first_digit(s) == 2;
 	if (!s->t.mail_accepted) {
 		smtp_reply_outcome(&s->reply, STATE_MAIL, &said);
-		smtp_transaction_answer(s, &said);
+		s->t.refused = s->t.body_piped;
+		if (s->t.body_piped)
+			smtp_transaction_note(s, &said);
+		else
+			smtp_transaction_answer(s, &said);
 		if (!s->t.piped) {
 			transaction_over(s, false);
 			return;
@@ -76,22 +89,33 @@ void smtp_mail_reply_mail(struct session *s)
 	smtp_session_enter(s, SMTP_RCPT);
 }
 
+/* Or on its way, behind BDAT. */
+static void message_is_out(struct session *s)
+{
+	s->t.rcpt = smtp_transaction_recipient(s->t.job, 0);
+	smtp_session_enter(s, s->t.body_out ? SMTP_DOT : SMTP_CHUNK);
+}
+
 static void next_recipient(struct session *s)
 {
 	struct smtp_transaction *t = &s->t;
 
 	if (t->rcpt_due > 0) {
-		if (t->job)
+		if (t->job && !t->refused)
 			t->rcpt = smtp_transaction_recipient(t->job, t->rcpt + 1);
 		smtp_session_enter(s, SMTP_RCPT);
 		return;
 	}
+	if (t->body_piped) {
+		message_is_out(s);
+		return;
+	}
 	if (t->job && t->accepted == 0)
 		smtp_transaction_done(s);
-	if (!t->piped && !t->job)
-		transaction_over(s, true);
+	if (!t->job && (t->chunked || !t->piped))
+		transaction_over(s, t->mail_accepted);
 	else
-		smtp_session_enter(s, SMTP_DATA);
+		smtp_session_enter(s, t->chunked ? SMTP_CHUNK : SMTP_DATA);
 }
 
 /* RFC 5321 4.5.3.1.10: 452 asks for the rest in another transaction, and 552 is to be taken for it. */
@@ -110,10 +134,10 @@ void smtp_mail_reply_rcpt(struct session *s)
 		return;
 	}
 	t->rcpt_due--;
-	if (t->job && smtp_first_digit(s) == 2) {
-		if (t->accepted++ == 0)
+	if (t->job && !t->refused && smtp_first_digit(s) == 2) {
+		if (t->accepted++ == 0 && !t->chunked)
 			smtp_transaction_start_body(s);
-	} else if (t->job) {
+	} else if (t->job && !t->refused) {
 		smtp_reply_outcome(&s->reply, STATE_RCPT, &t->job->outcomes[t->rcpt]);
 		t->job->outcomes[t->rcpt].put_off = t->accepted > 0 && too_many(&s->reply);
 	}
@@ -135,6 +159,24 @@ void smtp_mail_reply_data(struct session *s)
 	}
 }
 
+/* What those say who offer CHUNKING for a proxy in front that knows no BDAT, or the other way round. */
+static bool knows_no_bdat(const struct session *s)
+{
+	unsigned code = s->reply.code;
+
+	return code == 500 || code == 502 || code == 503 || code == 504;
+}
+
+/* It takes the message for commands: nothing it says from here on means anything. What was tried costs nothing. */
+static void without_bdat(struct session *s)
+{
+	host_memory_set(s->net->no_bdat, &s->where.peer, loop_now_us(s->net->loop) + NO_BDAT_US);
+	s->t.job->begun = false;
+	smtp_transaction_done(s);
+	smtp_jobs_return(s, NULL);
+	smtp_session_enter(s, SMTP_CLOSED);
+}
+
 /*
  * A reply while the message is being sent. A refusal counts for the message, but the server now reads the
  * rest of it as who knows what, so the connection ends. Anything else is no answer to anything.
@@ -145,6 +187,10 @@ void smtp_mail_reply_body(struct session *s)
 
 	if (smtp_first_digit(s) < 4) {
 		smtp_session_wrong_code(s);
+		return;
+	}
+	if (s->t.chunked && s->t.accepted > 0 && knows_no_bdat(s)) {
+		without_bdat(s);
 		return;
 	}
 	smtp_reply_outcome(&s->reply, STATE_DATA, &said);
@@ -168,11 +214,33 @@ static bool more_dots(struct session *s)
 	return t->rcpt < t->job->n_recipients;
 }
 
+/* False if no recipient was left for the message that went out all the same: the reply says nothing new. */
+static bool chunk_counts(struct session *s)
+{
+	if (!s->t.chunked || s->t.accepted > 0)
+		return true;
+	smtp_transaction_done(s);
+	if (s->reply.code == 421) {
+		s->completed++;
+		smtp_session_refused(s, SMTP_END_WAIT);
+	} else {
+		transaction_over(s, s->t.mail_accepted);
+	}
+	return false;
+}
+
 void smtp_mail_reply_dot(struct session *s)
 {
 	struct smtp_transaction *t = &s->t;
 	struct outcome said;
 
+	if (!chunk_counts(s))
+		return;
+	if (t->chunked && !t->chunk_answered && knows_no_bdat(s)) {
+		without_bdat(s);
+		return;
+	}
+	t->chunk_answered = true;
 	if (more_dots(s)) {
 		t->delivered |= smtp_first_digit(s) == 2;
 		smtp_session_enter(s, SMTP_DOT);
@@ -188,8 +256,8 @@ void smtp_mail_reply_dot(struct session *s)
 	} else if (t->said_421) {
 		s->completed++;
 		smtp_session_refused(s, SMTP_END_WAIT);
-	} else {
-		transaction_over(s, false);
+	} else { /* RFC 3030 2: after a refused chunk the transaction is still there */
+		transaction_over(s, t->chunked && smtp_first_digit(s) != 2);
 	}
 }
 

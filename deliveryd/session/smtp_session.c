@@ -177,12 +177,13 @@ void smtp_session_timed_out(struct session *s)
 		smtp_session_enter(s, SMTP_CLOSED);
 		return;
 	}
-	if (net->stopping && loop_now_us(net->loop) >= (s->state == SMTP_DOT ? net->stop_final_us
-	                                                                     : net->stop_transactions_us)) {
+	if (net->stopping &&
+	        loop_now_us(net->loop) >=
+	                (smtp_transaction_ended(s) ? net->stop_final_us : net->stop_transactions_us)) {
 		stopped(s);
 		return;
 	}
-	if (s->state == SMTP_ENVELOPE || (s->state == SMTP_BODY && s->body_waits)) {
+	if (s->state == SMTP_ENVELOPE || (smtp_transaction_sends(s) && s->body_waits)) {
 		smtp_session_body_failed(s);
 		return;
 	}
@@ -203,7 +204,7 @@ void smtp_session_timed_out(struct session *s)
 	        : s->state == SMTP_CONNECT ? "4.4.1"
 	                                   : "4.4.2",
 	        "timed out while %s%s", smtp_state_words(s->state), smtp_egress_via(s));
-	smtp_session_fail(s, &why, s->state == SMTP_SECRET ? SMTP_OURS : SMTP_PEER, SMTP_END_RESET);
+	smtp_session_fail(s, &why, s->state == SMTP_SECRET ? SMTP_OURS : SMTP_SILENT, SMTP_END_RESET);
 }
 
 /* Our own bytes cannot be had. The connection ends before end of data, so that the peer takes nothing. */
@@ -626,6 +627,9 @@ void smtp_session_envelope(struct session *s, bool ok)
 void smtp_session_body_sent(struct session *s)
 {
 	smtp_trace_body(s);
+	s->t.body_out = true;
+	if (s->state != SMTP_BODY && s->state != SMTP_CHUNK)
+		return; /* the replies to MAIL and RCPT come first */
 	s->t.rcpt = smtp_transaction_recipient(s->t.job, 0);
 	smtp_session_enter(s, SMTP_DOT);
 }

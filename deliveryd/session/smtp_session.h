@@ -12,6 +12,7 @@
 #include <event2/event_struct.h>
 #include <stdatomic.h>
 #include "base/str.h"
+#include "session/host_memory.h"
 #include "session/secrets.h"
 #include "session/session.h"
 #include "session/smtp_commands.h"
@@ -36,7 +37,8 @@ enum smtp_state {
 /* Who is to blame for the end of a session. */
 enum smtp_cause {
 	SMTP_PEER_GONE, /* the peer closed, reset, or said 421 */
-	SMTP_PEER,      /* anything else of the connection's: refused, silent, not SMTP */
+	SMTP_SILENT,    /* nothing came in time */
+	SMTP_PEER,      /* anything else of the connection's: refused, not SMTP */
 	SMTP_OURS,      /* source address, disk, stopping */
 };
 /* How it ends. */
@@ -50,6 +52,11 @@ struct smtp_transaction {
 	struct message *envelope; /* shares; read back, NULL = not needed */
 	struct smtp_envelope_load *envelope_load;
 	bool piped;         /* MAIL, RCPTs and DATA went out together */
+	bool chunked;       /* by BDAT */
+	bool body_piped;    /* it goes out behind RCPT, whatever the replies */
+	bool body_out;      /* all of it */
+	bool refused;       /* MAIL was; the job waits for the reply to BDAT */
+	bool chunk_answered; /* LMTP: at least once */
 	bool mail_accepted; /* so the server has a transaction open */
 	bool wanted;        /* on_want was posted */
 	uint32_t rcpt;      /* place of the recipient whose reply is due */
@@ -80,6 +87,7 @@ struct session_net {
 	struct tls_creds_cache *tls_creds;
 	struct tls_memory *tls_memory;
 	struct secrets *secrets;
+	struct host_memory *no_bdat; /* hosts that offer CHUNKING and do not know BDAT */
 	struct mail reload_mail;
 	atomic_bool reload_posted;
 	char *input; /* one buffer for all: nothing stays in it between two events */
@@ -273,6 +281,7 @@ const struct recipient *smtp_envelope_recipient(const struct session *, uint32_t
 void smtp_mail_enter_mail(struct session *);
 void smtp_mail_enter_rcpt(struct session *);
 void smtp_mail_enter_data(struct session *);
+void smtp_mail_enter_chunk(struct session *);
 void smtp_mail_enter_drop(struct session *);
 void smtp_mail_enter_rset(struct session *);
 void smtp_mail_reply_mail(struct session *);
@@ -304,6 +313,12 @@ void smtp_transaction_lost(struct session *, const struct outcome *why, enum smt
 void smtp_jobs_return(struct session *, const struct outcome *why);
 /* A recipient was accepted: the body will be needed. */
 void smtp_transaction_start_body(struct session *);
+/* Bytes of the message may go out now. */
+bool smtp_transaction_sends(const struct session *);
+/* The end of data is out. */
+bool smtp_transaction_ended(const struct session *);
+/* What was said counts for every recipient, and the job stays. */
+void smtp_transaction_note(struct session *, const struct outcome *said);
 /* End of data is about to be sent. */
 void smtp_transaction_want(struct session *);
 

@@ -7,6 +7,8 @@
 #include "queue/profile.h"
 #include "session/smtp_session.h"
 
+#define PIPED_MAX (64 * 1024) /* more is sent only to who has accepted a recipient */
+
 void session_job_free(struct session_job **pjob)
 {
 	struct session_job *job = *pjob;
@@ -94,6 +96,32 @@ void smtp_transaction_answer(struct session *s, const struct outcome *said)
 	smtp_transaction_done(s);
 }
 
+void smtp_transaction_note(struct session *s, const struct outcome *said)
+{
+	struct session_job *job = s->t.job;
+
+	for (uint32_t i = smtp_transaction_recipient(job, 0); i < job->n_recipients;
+	        i = smtp_transaction_recipient(job, i + 1))
+		job->outcomes[i] = *said;
+}
+
+bool smtp_transaction_sends(const struct session *s)
+{
+	const struct smtp_transaction *t = &s->t;
+
+	if (s->state == SMTP_BODY || s->state == SMTP_CHUNK)
+		return true;
+	return (s->state == SMTP_MAIL || s->state == SMTP_RCPT) && t->cursor && t->body_piped && !t->body_out;
+}
+
+bool smtp_transaction_ended(const struct session *s)
+{
+	const struct smtp_transaction *t = &s->t;
+
+	return s->state == SMTP_DOT ||
+	       ((s->state == SMTP_MAIL || s->state == SMTP_RCPT) && t->job && t->body_out);
+}
+
 /*
  * After end of data the peer's word decides: it may be 421, then nothing was delivered; without one nobody
  * knows. Before, the message costs nothing if it met a connection that had been of use and went away under it
@@ -106,17 +134,25 @@ void smtp_transaction_lost(struct session *s, const struct outcome *why, enum sm
 
 	if (!job)
 		return;
+	/*
+	 * With BDAT the end may be out before there is a reply to MAIL. Who closes then has not come to it: else there
+	 * would be replies. But who is silent, or cut off by us, may.
+	 */
+	bool ended = s->state == SMTP_DOT ||
+	             (smtp_transaction_ended(s) && (cause == SMTP_OURS || cause == SMTP_SILENT));
 	if ((s->state == SMTP_MAIL || s->state == SMTP_ENVELOPE) && cause == SMTP_PEER_GONE &&
-	        s->completed > 0)
+	        s->completed > 0 && !(ended && why->ours))
 		job->begun = false;
-	if (s->state != SMTP_DOT && s->net->stopping && cause == SMTP_OURS)
+	if (!ended && s->net->stopping && cause == SMTP_OURS)
 		job->begun = false;
 	if (!job->begun) {
 		smtp_transaction_done(s);
 		return;
 	}
 	said = *why;
-	said.class = s->state == SMTP_DOT && why->ours ? OUTCOME_UNCERTAIN : OUTCOME_TRANSIENT;
+	said.class = ended && why->ours ? OUTCOME_UNCERTAIN : OUTCOME_TRANSIENT;
+	if (said.class == OUTCOME_UNCERTAIN)
+		said.state = STATE_DOT;
 	said.lost = cause != SMTP_OURS && said.class == OUTCOME_TRANSIENT;
 	job->connection_lost = said.lost;
 	smtp_transaction_answer(s, &said);
@@ -161,10 +197,15 @@ static bool check_utf8(struct session *s, struct session_job *job)
 	return true;
 }
 
+static uint64_t size_of(const struct session_job *job)
+{
+	return job->body ? body_size(job->body) : job->body_size;
+}
+
 static bool check(struct session *s, struct session_job *job)
 {
 	struct smtp_mail_params *params = &s->t.params;
-	uint64_t size = job->body ? body_size(job->body) : job->body_size;
+	uint64_t size = size_of(job);
 
 	if ((s->offer.extensions & SMTP_EXT_SIZE) != 0) {
 		if (s->offer.max_size > 0 && size > s->offer.max_size)
@@ -191,6 +232,12 @@ static bool check(struct session *s, struct session_job *job)
 	return true;
 }
 
+static bool may_chunk(const struct session *s)
+{
+	return (s->offer.extensions & SMTP_EXT_CHUNKING) != 0 && s->o->chunking &&
+	       !host_memory_has(s->net->no_bdat, &s->where.peer, loop_now_us(s->net->loop));
+}
+
 bool smtp_transaction_begin(struct session *s)
 {
 	struct session_job *job = jobs_pop(s);
@@ -204,6 +251,8 @@ bool smtp_transaction_begin(struct session *s)
 		return false;
 	metric_add(s->net->metrics.transactions, 1);
 	t->piped = (s->offer.extensions & SMTP_EXT_PIPELINING) != 0;
+	t->chunked = may_chunk(s);
+	t->body_piped = t->chunked && t->piped && size_of(job) <= PIPED_MAX;
 	t->deadline_us = loop_now_us(s->net->loop) + s->o->transaction_timeout_s * SECOND_US;
 	t->rcpt = smtp_transaction_recipient(job, 0);
 	return true;
@@ -230,8 +279,12 @@ void smtp_transaction_commands(struct session *s, struct str *out)
 		if (t->piped)
 			smtp_transaction_rcpt(s, i, out);
 	}
-	if (t->piped)
+	if (t->body_piped) {
+		smtp_transaction_start_body(s);
+		smtp_command_bdat(out, size_of(job));
+	} else if (t->piped && !t->chunked) {
 		smtp_command_plain(out, "DATA");
+	}
 }
 
 static void body_wake(void *ctx)
@@ -239,18 +292,21 @@ static void body_wake(void *ctx)
 	struct session *s = ctx;
 
 	assert(s->magic == SESSION_MAGIC);
-	if (s->state == SMTP_BODY)
+	if (smtp_transaction_sends(s))
 		smtp_io_pump(s);
 }
 
 void smtp_transaction_start_body(struct session *s)
 {
 	struct session_job *job = s->t.job;
-	uint64_t size = job->body ? body_size(job->body) : job->body_size;
+	uint64_t size = size_of(job);
 
 	s->t.cursor =
 	        body_cursor_new(s->net->spool, s->net->loop, job->message_id, job->body, 0, body_wake, s);
-	smtp_data_init(&s->t.data, s->t.cursor, size, (job->flags & MESSAGE_DOT_LINES) != 0);
+	if (s->t.chunked)
+		smtp_data_init_chunk(&s->t.data, s->t.cursor, size);
+	else
+		smtp_data_init(&s->t.data, s->t.cursor, size, (job->flags & MESSAGE_DOT_LINES) != 0);
 }
 
 void smtp_transaction_want(struct session *s)

@@ -48,7 +48,7 @@ struct scripted_mx {
 };
 
 /* Where the dialogue is; the peer's bytes are read on in any. */
-enum phase { COMMANDS, BODY, HANDSHAKE, DEAF };
+enum phase { COMMANDS, BODY, CHUNK, HANDSHAKE, DEAF };
 
 struct conn {
 	struct conn *next, *prev;
@@ -78,6 +78,8 @@ struct conn {
 	char *accepted[RECIPIENTS_MAX];
 	unsigned n_accepted, n_dots;
 	struct str body;
+	size_t chunk_left; /* of a BDAT */
+	bool no_bdat;      /* it takes a chunk for commands */
 };
 
 static void conn_work(struct conn *);
@@ -245,6 +247,7 @@ static const char *default_actions(const struct conn *c, const char *point)
 	        {"RSET", "250 2.0.0 reset"},
 	        {"QUIT", "221 2.0.0 bye; close"},
 	        {"BODY", ""},
+	        {"BDAT", ""},
 	        {"IDLE", ""},
 	};
 	size_t i;
@@ -255,6 +258,8 @@ static const char *default_actions(const struct conn *c, const char *point)
 		return "220 go ahead; tls";
 	if (strcmp(point, "DATA") == 0 && c->n_accepted == 0)
 		return c->sender ? "554 5.5.1 no valid recipients" : "503 5.5.1 no transaction";
+	if (strcmp(point, "DOT") == 0 && c->n_accepted == 0)
+		return "503 5.5.1 no valid recipients"; /* only after BDAT */
 	if (strcmp(point, "RCPT") == 0 && !c->sender)
 		return "503 5.5.1 no transaction";
 	for (i = 0; i < array_len(table); i++) {
@@ -531,6 +536,13 @@ static void point_done(struct conn *c)
 	} else if (strcmp(point, "DATA") == 0 && c->code == 354) {
 		c->phase = BODY;
 		c->body_point_done = false;
+	} else if (strcmp(point, "BDAT") == 0 && c->code != 0) {
+		c->no_bdat = true;
+	} else if (strcmp(point, "BDAT") == 0) {
+		c->phase = CHUNK;
+		c->chunk_left = (size_t)strtoull(text + strlen("BDAT "), NULL, 10);
+		if (!strstr(text, " LAST"))
+			offend(c->mx, "BDAT without LAST", text);
 	} else if (strcmp(point, "DOT") == 0) {
 		dot_done(c);
 	} else if (strcmp(point, "RSET") == 0) {
@@ -559,9 +571,10 @@ static void take_command(struct conn *c, char *line, size_t len, bool more)
 
 	if (memchr(line, '\r', len) || memchr(line, '\n', len) || memchr(line, '\0', len))
 		offend(c->mx, "bare CR, LF or NUL in a command", line);
-	if (len > COMMAND_MAX)
+	if (len > COMMAND_MAX && !c->no_bdat)
 		offend(c->mx, "overlong command", line);
-	check_ahead(c, line, more);
+	if (strncmp(line, "BDAT", 4) != 0 && !c->no_bdat)
+		check_ahead(c, line, more);
 	log_line(c->mx, line);
 	while (n < sizeof(point) - 1 && isalpha((unsigned char)line[n])) {
 		point[n] = line[n];
@@ -592,6 +605,27 @@ static bool take_body_line(struct conn *c, char *line, size_t len)
 	str_add_mem(&c->body, line, len);
 	str_add_mem(&c->body, "\r\n", 2);
 	return false;
+}
+
+/* What a BDAT announced, as it is. */
+static bool take_chunk(struct conn *c)
+{
+	size_t len = c->in.len < c->chunk_left ? c->in.len : c->chunk_left;
+	char text[64];
+
+	str_add_mem(&c->body, c->in.data, len);
+	memmove(c->in.data, c->in.data + len, c->in.len - len);
+	c->in.len -= len;
+	if (c->in.data)
+		c->in.data[c->in.len] = '\0';
+	c->chunk_left -= len;
+	if (c->chunk_left > 0)
+		return false;
+	snprintf(text, sizeof(text), "(%zu bytes)", c->body.len);
+	log_line(c->mx, text);
+	c->phase = COMMANDS;
+	point_begin(c, "DOT", c->lmtp && c->n_accepted > 0 ? c->accepted[0] : "");
+	return true;
 }
 
 static bool take_line(struct conn *c)
@@ -642,7 +676,7 @@ static void conn_work(struct conn *c)
 			point_begin(c, "BODY", "");
 			continue;
 		}
-		if (!take_line(c))
+		if (c->phase == CHUNK ? !take_chunk(c) : !take_line(c))
 			return;
 	}
 }
@@ -737,7 +771,7 @@ static void conn_gone(struct conn *c, bool reset)
 {
 	char text[64];
 
-	if (c->phase == BODY) {
+	if (c->phase == BODY || c->phase == CHUNK) {
 		snprintf(text, sizeof(text), "(%zu bytes...)", c->body.len + c->in.len);
 		log_line(c->mx, text);
 	}

@@ -8,6 +8,8 @@
  *
  *            POINT  CONNECT (instead of the banner) EHLO HELO LHLO MAIL RCPT DATA BODY (the first bytes after 354)
  *                   DOT RSET QUIT IDLE (behind the reply to DOT) SASL (a line behind 334), or any other command's verb
+ *                   BDAT (before the chunk: a reply here means that it is not known, and the chunk is taken for commands;
+ *                   the reply to the chunk is DOT)
  *            /N     only the N-th time since the MX was made; TEXT: only when the command contains it (RCPT; DOT of
  *                   LMTP: the recipient's address). Of several lines that fit the last one counts.
  *            ACTION 250 TEXT, 250-TEXT  a reply line ("\n" within it makes further lines)
