@@ -53,6 +53,7 @@ enum response_then {
 	RESPONSE_ELSEWHERE, /* at once from another member of the group, or to another MX host */
 	RESPONSE_FAIL,      /* give up */
 	RESPONSE_RETRY_IN,  /* the next attempt after `argument` seconds */
+	RESPONSE_N_THENS
 };
 struct response_rule {
 	const char *name;        /* NULL = none */

@@ -296,6 +296,11 @@ bool read_response_rules(struct value_reader *r, const struct place *p, const js
 
 /* --- printing --- */
 
+const char *response_then_word(enum response_then then)
+{
+	return actions[then].word;
+}
+
 static void print_duration(uint64_t s, struct str *out)
 {
 	static const struct {

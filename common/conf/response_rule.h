@@ -13,6 +13,7 @@
 
 /* "suspend 30m", as it is written */
 void response_then_print(const struct response_rule *, struct str *);
+const char *response_then_word(enum response_then); /* "suspend" */
 /* "421", "4xx", "5.7.1", "4.7.x"; NULL means any. `enhanced` may be "". */
 bool response_code_is(const char *pattern, unsigned code, const char *enhanced);
 /* PCRE2 text: caseless */

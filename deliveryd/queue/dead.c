@@ -31,7 +31,7 @@ struct dead {
 struct dead_table {
 	struct dead *buckets[BUCKETS];
 	struct link by_age;
-	uint32_t n;
+	uint32_t n, n_dead; /* records; of them, dead */
 };
 
 struct dead_table *dead_new(void)
@@ -68,6 +68,7 @@ static void forget(struct queue *q, struct dead *d)
 	link_remove(&d->by_age);
 	intern_drop(q->names, d->hop);
 	q->dead->n--;
+	q->dead->n_dead -= d->dead;
 	free(d);
 }
 
@@ -129,6 +130,12 @@ static void judge(struct hop_queue *hq, struct dead *d)
 	else
 		return;
 	d->dead = true;
+	q->dead->n_dead++;
+}
+
+uint32_t dead_count(const struct queue *q)
+{
+	return q->dead->n_dead;
 }
 
 bool dead_failed(struct hop_queue *hq, uint64_t began_us, bool answered)

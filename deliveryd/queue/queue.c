@@ -2,9 +2,11 @@
 
 #include <assert.h>
 #include <malloc.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "conf/response_rule.h"
 
 /* Above this, in results not yet durable, or when the oldest is older, no new job is handed out (design section 8). */
 #define UNCOMMITTED_MAX 1000
@@ -164,6 +166,7 @@ static void set_metrics(struct queue *q)
 	metric_set(q->m.sessions_max, q->server.max);
 	metric_set(q->m.reserve, q->reserve.used);
 	metric_set(q->m.memory, memory);
+	metric_set(q->m.dead, dead_count(q));
 	bool full = atomic_load_explicit(&q->handoff->queue_full, memory_order_relaxed);
 	if (!full && memory > q->memory_max)
 		atomic_store_explicit(&q->handoff->queue_full, true, memory_order_relaxed);
@@ -389,6 +392,14 @@ static void add_metrics(struct queue *q, struct metrics *m)
 	q->m.spool_free =
 	        metrics_gauge(m, "bindpost_spool_free_bytes", NULL, "Free space on the file system.");
 	q->m.spool_messages = metrics_gauge(m, "bindpost_spool_messages", NULL, "Messages in the spool.");
+	q->m.dead = metrics_gauge(
+	        m, "bindpost_dead_destinations", NULL, "Next hops at which nothing works for a binding.");
+	for (int i = 0; i < RESPONSE_N_THENS; i++) {
+		char label[40];
+		snprintf(label, sizeof(label), "then=\"%s\"", response_then_word((enum response_then)i));
+		q->m.by_rule[i] = metrics_counter(
+		        m, "bindpost_response_rules_total", label, "Replies that a response rule acted on.");
+	}
 	q->m.dsns = metrics_counter(m, "bindpost_dsns_total", NULL, "Reports of failure made.");
 }
 

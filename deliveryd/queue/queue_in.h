@@ -357,6 +357,7 @@ struct queue {
 	struct queue_metrics {
 		metric *active, *deferred, *held, *queues, *sessions, *sessions_max, *reserve, *memory;
 		metric *delivered, *deferrals, *bounced, *expired, *uncertain, *received, *dsns;
+		metric *dead, *by_rule[RESPONSE_N_THENS];
 		metric *spool_live, *spool_free, *spool_messages; /* the spool's */
 	} m;
 };
@@ -505,6 +506,7 @@ bool dead_failed(struct hop_queue *, uint64_t began_us, bool answered);
 /* All its MX hosts have failed, the first recovers then: until when a dead one is left alone, 0 = it is not dead. */
 uint64_t dead_round(struct hop_queue *, uint64_t recover_us, uint64_t most_us);
 bool dead_is(const struct hop_queue *);
+uint32_t dead_count(const struct queue *);
 void dead_answered(struct hop_queue *); /* a session got ready */
 void dead_works(struct hop_queue *);    /* a transaction was completed */
 

@@ -223,6 +223,8 @@ const struct response_rule *response_judge(
 			acting = &l->items[i];
 	}
 	str_free(&text);
+	if (acting)
+		metric_add(q->m.by_rule[acting->then], 1);
 	return acting;
 }
 

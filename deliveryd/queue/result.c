@@ -307,6 +307,36 @@ static void go_elsewhere(struct conn *c, struct delivery *d, const struct sessio
 		conn_avoid_host(c, o, facts);
 }
 
+/* A recipient of a job, and what was said about it. */
+struct told {
+	struct packed_recipient r;
+	const struct outcome *o;
+	const struct response_rule *rule; /* that acts on it; NULL = none */
+	bool again;                       /* at no cost: has no result yet */
+};
+
+/* Sorts out what is no result. The outcome that a rule answers with retry_elsewhere, or NULL. */
+static const struct outcome *hear(
+        struct sorting *s, struct session_job *job, struct packed_walk *w, bool at_no_cost, struct told *told)
+{
+	const struct outcome *elsewhere = NULL;
+	bool counted = false;
+	for (uint32_t i = 0; i < job->n_recipients; i++) {
+		struct outcome *o = &job->outcomes[i];
+		/* what is said to the transaction as a whole is one reply */
+		const struct response_rule *rule = take_rule(s, o, o->state == STATE_RCPT || !counted);
+		counted |= o->state != STATE_RCPT;
+		bool other = rule && rule->then == RESPONSE_ELSEWHERE && at_no_cost;
+		if (other)
+			elsewhere = o;
+		told[i] = (struct told){.r = packed_walk_next(w), .o = o, .rule = rule};
+		/* put off: others were accepted, so there is an end to it */
+		told[i].again = o->class == OUTCOME_NONE || o->put_off || other ||
+		                (job->connection_lost && at_no_cost && o->lost);
+	}
+	return elsewhere;
+}
+
 void result_take(struct conn *c, struct session_job *job, const struct session_facts *facts)
 {
 	struct queue *q = c->q;
@@ -320,54 +350,33 @@ void result_take(struct conn *c, struct session_job *job, const struct session_f
 		return;
 	}
 	/* a 421 or a lost connection before end of data: the next MX host, or the next session, at no cost */
-	bool at_no_cost = d->lost < LOST_FREE, free_loss = job->connection_lost && at_no_cost;
+	bool at_no_cost = d->lost < LOST_FREE;
 	if (job->connection_lost && d->lost < 15)
 		d->lost++;
 	sorting_begin(&s, q, no);
 	packed_walk_init(&w, d->packed);
-	struct packed_recipient *tried = mem_array(NULL, job->n_recipients, sizeof(*tried));
-	struct packed_recipient *again = mem_array(NULL, job->n_recipients, sizeof(*again));
-	const struct response_rule **rules = mem_array(NULL, job->n_recipients, sizeof(*rules));
-	uint32_t n_tried = 0, n_again = 0;
-	struct outcome *outcomes = job->outcomes, said = {0}; /* those of `tried` move up */
-	bool counted = false, elsewhere = false;
+	struct told *told = mem_array(NULL, job->n_recipients, sizeof(*told));
+	const struct outcome *elsewhere = hear(&s, job, &w, at_no_cost, told);
 	for (uint32_t i = 0; i < job->n_recipients; i++) {
-		struct packed_recipient r = packed_walk_next(&w);
-		struct outcome *o = &job->outcomes[i];
-		/* what is said to the transaction as a whole is one reply */
-		const struct response_rule *rule = take_rule(&s, o, o->state == STATE_RCPT || !counted);
-		counted |= rule != NULL || o->state != STATE_RCPT;
-		bool other = rule && rule->then == RESPONSE_ELSEWHERE && at_no_cost;
-		if (other && !elsewhere)
-			said = *o;
-		elsewhere |= other;
-		/* put off: others were accepted, so there is an end to it */
-		if (o->class == OUTCOME_NONE || o->put_off || other || (free_loss && o->lost)) {
-			again[n_again++] = r;
-		} else {
-			rules[n_tried] = rule;
-			tried[n_tried] = r;
-			outcomes[n_tried++] = *o;
-		}
+		if (told[i].again)
+			keep(&s, &told[i].r);
 	}
-	for (uint32_t i = 0; i < n_again; i++)
-		keep(&s, &again[i]);
 	for (uint32_t i = job->n_recipients; i < d->n_untried; i++) {
 		struct packed_recipient r = packed_walk_next(&w);
 		keep(&s, &r);
 	}
 	s.n_untried = s.n_open;
-	for (uint32_t i = 0; i < n_tried; i++)
-		sort_one(&s, &tried[i], &outcomes[i], rules[i], facts);
+	for (uint32_t i = 0; i < job->n_recipients; i++) {
+		if (!told[i].again)
+			sort_one(&s, &told[i].r, told[i].o, told[i].rule, facts);
+	}
 	for (uint32_t i = d->n_untried; i < d->n_open; i++) {
 		struct packed_recipient r = packed_walk_next(&w);
 		keep(&s, &r);
 	}
 	if (elsewhere)
-		go_elsewhere(c, d, job, &said, facts);
-	free(tried);
-	free(again);
-	free(rules);
+		go_elsewhere(c, d, job, elsewhere, facts);
+	free(told);
 	sorting_end(&s);
 }
 

@@ -335,6 +335,53 @@ static void test_resume_at_once(void **state)
 	rig_free(&rig);
 }
 
+#define ACME(more)                                                                                           \
+	"'bindings': {'acme': {'bind_address': '192.0.2.20'" more                                            \
+	"}, 'default': {'bind_address': '192.0.2.10'}}"
+#define GROUP(more) "'binding_groups': {'g': {" more "'bindings': {'s1': {'bind_address': '192.0.2.31'}}}}"
+
+/* suspend_delivery at every place: global, group, binding, domain, in a group and in a binding. */
+static void test_suspend_delivery_by_scope(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *policy;
+		bool held[4]; /* acme to example.com, to dead.example; s1 to example.com, to dead.example */
+	} table[] = {
+	        {"{'global': {'suspend_delivery': true}, " ACME("") ", " GROUP("") "}",
+	                {true, true, true, true}},
+	        {"{" ACME("") ", " GROUP("") ", 'domains': {'example.com': {'suspend_delivery': true}}}",
+	                {true, false, true, false}},
+	        {"{" ACME(", 'suspend_delivery': true") ", " GROUP("") "}", {true, true, false, false}},
+	        {"{" ACME(", 'domains': {'example.com': {'suspend_delivery': true}}") ", " GROUP("") "}",
+	                {true, false, false, false}},
+	        {"{" ACME("") ", " GROUP("'suspend_delivery': true, ") "}", {false, false, true, true}},
+	        {"{" ACME("") ", " GROUP("'domains': {'dead.example': {'suspend_delivery': true}}, ") "}",
+	                {false, false, false, true}},
+	        /* the more specific place decides */
+	        {"{'global': {'suspend_delivery': true}, " ACME("") ", " GROUP(
+	                 "") ", 'domains': {'example.com': {'suspend_delivery': false}}}",
+	                {false, true, false, true}},
+	};
+	for (size_t i = 0; i < array_len(table); i++) {
+		uint64_t id[4];
+		struct rig *rig = ready_rig(table[i].policy);
+		for (unsigned n = 0; n < 4; n++)
+			id[n] = rig_send(rig, n < 2 ? "acme" : "group:g", "a@acme.example",
+			        n % 2 ? "x@dead.example" : "x@example.com");
+		for (unsigned round = 0; round < 2; round++) {
+			rig_run(rig, MINUTE_US);
+			for (unsigned n = 0; n < 4; n++)
+				assert_int_equal(rig_delivery(rig, id[n], 0)->done, !table[i].held[n]);
+			rig_restart(rig);
+		}
+		rig_reload(rig, "{" ACME("") ", " GROUP("") "}");
+		rig_run(rig, MINUTE_US);
+		assert_int_equal(rig_open(rig), 0);
+		rig_free(&rig);
+	}
+}
+
 /* --- retry_source ---------------------------------------------------------------------------------------------------- */
 
 #define GROUP_OF_THREE(option)                                                                               \
@@ -439,6 +486,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resume_spreads),
         cmocka_unit_test(test_flush_spreads_many_not_one),
         cmocka_unit_test(test_resume_at_once),
+        cmocka_unit_test(test_suspend_delivery_by_scope),
         cmocka_unit_test(test_retry_source_same),
         cmocka_unit_test(test_retry_source_next),
         cmocka_unit_test(test_retry_source_any),
