@@ -73,6 +73,8 @@ void smtp_mail_reply_mail(struct session *s)
 		smtp_session_wrong_code(s);
 		return;
 	}
+	if (smtp_tls_missed(s))
+		return;
 	s->t.mail_accepted = smtp_first_digit(s) == 2;
 	if (!s->t.mail_accepted) {
 		smtp_reply_outcome(&s->reply, STATE_MAIL, &said);

@@ -236,6 +236,9 @@ enum smtp_tls_failure { SMTP_TLS_FOR_NOW, SMTP_TLS_UNFIT };
 void smtp_tls_fail(struct session *, enum smtp_tls_failure, const char *enhanced, const char *what);
 /* EHLO is through, TLS up if need be: false if a demanded REQUIRETLS is not offered; then the session has ended. */
 bool smtp_tls_demand_met(struct session *);
+/* 530 to MAIL (RFC 3207 4) although STARTTLS was given up for this host: true if the session has ended for it, and TLS
+ * is tried again the next time. */
+bool smtp_tls_missed(struct session *);
 /* STARTTLS was refused: true if clear text will do. */
 bool smtp_tls_may_do_without(struct session *);
 void smtp_tls_begin(struct session *);     /* entering HANDSHAKE */

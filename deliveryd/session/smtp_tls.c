@@ -114,6 +114,22 @@ bool smtp_tls_demand_met(struct session *s)
 	return false;
 }
 
+/* A handshake that failed once, or a STARTTLS refused for now, must not make mail bounce. */
+bool smtp_tls_missed(struct session *s)
+{
+	struct tls_place place = place_of(s);
+	struct outcome why;
+
+	if (s->reply.code != 530 || s->tls || use_of(s) == TLS_NO ||
+	        (s->offer.extensions & SMTP_EXT_STARTTLS) == 0)
+		return false;
+	tls_memory_set_broken(s->net->tls_memory, &place, 0);
+	outcome_own(&why, OUTCOME_TRANSIENT, STATE_STARTTLS, 451, "4.7.5",
+	        "TLS failed, and in clear text the host says: 530 %.500s", s->reply.text);
+	smtp_session_fail(s, &why, SMTP_PEER, SMTP_END_QUIT);
+	return true;
+}
+
 /* The handshake came to nothing. */
 static void handshake_failed(struct session *s, const char *what)
 {

@@ -406,6 +406,38 @@ static void test_old_versions(void **state)
 	}
 }
 
+/* A host that takes nothing in clear text: mail that a failed handshake drove there is put off, not bounced. */
+static void test_clear_is_not_taken(void **state)
+{
+	static const char *const lines[] = {"STARTTLS/1: 220 go; close", "STARTTLS/1: 454 4.7.0 not now"};
+	struct tls_rig t;
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		begin(&t);
+		scripted_mx_line(t.r.mx, lines[i]);
+		scripted_mx_line(t.r.mx, "MAIL/1: 530 5.7.0 Must issue a STARTTLS command first");
+		deliver(&t, "ready done:transient/lost failed", NULL);
+		assert_string_equal(t.r.why.enhanced, "4.7.5");
+		assert_non_null(strstr(t.r.why.reply, "530 5.7.0 Must issue"));
+		/* and is not driven there again */
+		deliver(&t, "ready want done:ok closed", NULL);
+		assert_string_equal(t.r.tls_version, "TLSv1.3");
+		end(&t);
+	}
+	begin(&t); /* nothing of ours has failed: it is the host's word */
+	scripted_mx_line(t.r.mx, "EHLO: 250 mx");
+	scripted_mx_line(t.r.mx, "MAIL: 530 5.7.0 Must issue a STARTTLS command first");
+	deliver(&t, "ready done:permanent closed", NULL);
+	end(&t);
+	begin(&t);
+	t.r.profile.o.tls = TLS_NO;
+	scripted_mx_line(t.r.mx, "MAIL: 530 5.7.0 Must issue a STARTTLS command first");
+	deliver(&t, "ready done:permanent closed", NULL);
+	end(&t);
+}
+
 /* What is remembered of a host says nothing of another one, of another port, or for another binding. */
 static void test_broken_is_per_host(void **state)
 {
@@ -758,7 +790,8 @@ static void test_dane_misfortunes(void **state)
 	        {false, "STARTTLS: 220 go; reset", "4.7.5"},
 	        {false, "STARTTLS: 220 go; silent", "4.7.5"},
 	        {false, "STARTTLS: 220 go; wait 1; send hello\\r\\n", "4.7.5"},
-	        {false, "STARTTLS: 220 go; wait 1; send \\x15\\x03\\x01\\0\\x02\\x02\\x28; wait 1; close", "4.7.5"},
+	        {false, "STARTTLS: 220 go; wait 1; send \\x15\\x03\\x01\\0\\x02\\x02\\x28; wait 1; close",
+	                "4.7.5"},
 	        {false, "STARTTLS: 220 go; tls NORMAL:-VERS-ALL:+VERS-TLS1.1", "4.7.5"},
 	        {false, "STARTTLS: 220 go; 250 injected; tls", "4.5.0"},
 	        {false, "STARTTLS: silent", "4.4.2"},
@@ -850,6 +883,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_handshake_fails),
         cmocka_unit_test(test_handshake_is_bounded),
         cmocka_unit_test(test_old_versions),
+        cmocka_unit_test(test_clear_is_not_taken),
         cmocka_unit_test(test_broken_is_per_host),
         cmocka_unit_test(test_injection),
         cmocka_unit_test(test_verify),
