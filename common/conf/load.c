@@ -238,6 +238,24 @@ static void load_policy_path(struct loader *l, const struct place *p, const char
 	mem_free(&path);
 }
 
+/* By accident (a folder emptied, a file moved away) all customers' mail would go to the default address. */
+static void check_any_policy(struct loader *l, bool named)
+{
+	struct place top = {.file = l->conf->files[0]}, at = {.up = &top, .key = "policy"};
+
+	if (l->conf->n_files > 1 || l->incomplete)
+		return;
+	if (named)
+		l->incomplete = !place_error(l->errors, &at,
+		        "names no file with a policy: all mail would leave by the binding \"default\"; name "
+		        "one "
+		        "(\"policy.json\", even if it is only {}), or leave the option out");
+	else
+		place_warning(l->errors, &at,
+		        "neither policy.json nor policy.d/*.json is there: all mail leaves by the binding "
+		        "\"default\"");
+}
+
 static void load_policies(struct loader *l)
 {
 	const struct path_list *list = l->conf->proc[PROC_policy].paths;
@@ -248,6 +266,7 @@ static void load_policies(struct loader *l)
 		struct place at = {.up = &top, .key = "policy"};
 		load_policy_path(l, &at, list->items[i], named);
 	}
+	check_any_policy(l, named);
 }
 
 /* --- all together --------------------------------------------------------------------------------------- */

@@ -75,11 +75,15 @@ static int teardown(void **state)
 	return 0;
 }
 
+#define NO_POLICY                                                                                            \
+	"bindpost.json: policy: neither policy.json nor policy.d/*.json is there: all mail leaves by the "   \
+	"binding \"default\"\n"
+
 static void test_built_in_names(void **state)
 {
 	struct folder *f = *state;
 
-	expect(f, "");
+	expect(f, NO_POLICY);
 	assert_int_equal(conf_n_bindings(f->conf), 1);
 	put(f, "policy.json", "{ \"bindings\": { \"default\": { \"bind_address\": \"192.0.2.1\" } } }");
 	put(f, "policy.d/a.json", "{ \"bindings\": { \"a\": { \"bind_address\": \"192.0.2.2\" } } }");
@@ -100,9 +104,26 @@ static void test_named_files(void **state)
 	put(f, "other.json", "{ \"rules\": [ { \"name\": \"x\" } ] }");
 	expect(f, "");
 	assert_int_equal(conf_n_rules(f->conf), 1);
+}
+
+/* A folder emptied or a list cleared by accident must not move all customers to the default address. */
+static void test_no_policy_at_all(void **state)
+{
+	struct folder *f = *state;
+	const char *empty =
+	        "bindpost.json: policy: names no file with a policy: all mail would leave by the binding "
+	        "\"default\"; name one (\"policy.json\", even if it is only {}), or leave the option out\n";
+
 	put(f, "bindpost.json", "{ \"policy\": [] }");
+	expect(f, empty);
+	put(f, "bindpost.json", "{ \"policy\": [\"policy.d\", \"more/\"] }");
+	expect(f, empty);
+	put(f, "policy.d/notes.txt", "{}");
+	expect(f, empty);
+	put(f, "policy.d/a.json", "{}");
 	expect(f, "");
-	assert_int_equal(conf_n_rules(f->conf), 0);
+	put(f, "bindpost.json", "{ \"policy\": \"gone.json\" }");
+	expect(f, "bindpost.json: policy: gone.json: cannot be read: No such file or directory\n");
 }
 
 static void test_missing_main(void **state)
@@ -225,7 +246,7 @@ static void test_relative_paths(void **state)
 
 	put(f, "bindpost.json",
 	        "{ \"stamp\": { \"key_file\": \"stamp.key\" }, \"spool\": { \"path\": \"/var/x\" } }");
-	expect(f, "");
+	expect(f, NO_POLICY);
 	char *key = mem_printf("%s/stamp.key", f->path);
 	assert_string_equal(conf_process(f->conf)->stamp_key_file, key);
 	assert_string_equal(conf_process(f->conf)->spool_path, "/var/x");
@@ -254,7 +275,7 @@ static void test_process_fields(void **state)
 	        " \"control\": { \"listen\": \"unix:/c\", \"observe\": \"unix:/o\", \"metrics\": "
 	        "\"inet:127.0.0.1:9125\" },"
 	        " \"log\": { \"events\": \"/e\", \"level\": \"debug\" } }");
-	expect(f, "");
+	expect(f, NO_POLICY);
 	const struct process_options *p = conf_process(f->conf);
 	assert_string_equal(p->hostname, "mta.example");
 	assert_string_equal(p->user, "mail");
@@ -292,6 +313,7 @@ static void test_process_fields(void **state)
 static const struct CMUnitTest tests[] = {
         CASE(test_built_in_names),
         CASE(test_named_files),
+        CASE(test_no_policy_at_all),
         CASE(test_missing_main),
         CASE(test_pipe),
         CASE(test_merge),
