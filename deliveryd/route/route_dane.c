@@ -25,6 +25,7 @@ static void look_up(struct route_host *h, const char *name, enum dns_type type, 
 
 static void fail(struct route_host *h, const char *what, const char *name, const char *why)
 {
+	metric_add(h->part->query->router->dane_failed, 1);
 	h->dane.why = mem_printf("%s of %s: %s", what, name, why);
 }
 
@@ -46,6 +47,14 @@ static struct tlsa *make(struct route_host *h, const char *base, const struct dn
 	return tlsa_new(base, names, p->implicit || p->mx_secure, rdata, n);
 }
 
+static void found_records(struct route_host *h, const char *base, const struct dns_answer *a)
+{
+	struct router *r = h->part->query->router;
+
+	h->dane.tlsa = make(h, base, a);
+	metric_add(h->dane.tlsa->n_records ? r->dane_usable : r->dane_unusable, 1);
+}
+
 static void on_tlsa(void *ctx, const struct dns_answer *a)
 {
 	struct route_host *h = ctx;
@@ -58,7 +67,7 @@ static void on_tlsa(void *ctx, const struct dns_answer *a)
 	if (a->outcome == DNS_FAILED)
 		fail(h, "TLSA records", base, a->why);
 	else if (a->outcome == DNS_ANSWER && a->authentic)
-		h->dane.tlsa = make(h, base, a);
+		found_records(h, base, a);
 	else
 		h->dane.base++;
 	ask_next(h);

@@ -16,6 +16,7 @@
 #include "route/router_in.h"
 
 #define ROUTE_WHY_MAX 512
+#define TLSA_HELP "Hosts with signed TLSA records, by whether any can be used; failed: DNS could not tell"
 
 /* --- life of a query --- */
 
@@ -344,6 +345,7 @@ struct router *router_new(struct loop *loop, struct dns *dns, struct rnd *rnd, s
 	r->rnd = rnd;
 	r->prohibited = prohibited_set_new(&nothing);
 	r->found = r->permanent = r->transient = r->refused = &r->none;
+	r->dane_usable = r->dane_unusable = r->dane_failed = &r->none;
 	if (!m)
 		return r;
 	r->found = metrics_counter(
@@ -354,6 +356,9 @@ struct router *router_new(struct loop *loop, struct dns *dns, struct rnd *rnd, s
 	        m, "bindpost_routes_total", "result=\"transient\"", "Next hops resolved, by result");
 	r->refused = metrics_counter(m, "bindpost_route_prohibited_total", NULL,
 	        "Addresses left out: prohibited_hosts, skip_hosts or own listeners");
+	r->dane_usable = metrics_counter(m, "bindpost_route_tlsa_total", "result=\"usable\"", TLSA_HELP);
+	r->dane_unusable = metrics_counter(m, "bindpost_route_tlsa_total", "result=\"unusable\"", TLSA_HELP);
+	r->dane_failed = metrics_counter(m, "bindpost_route_tlsa_total", "result=\"failed\"", TLSA_HELP);
 	return r;
 }
 

@@ -29,6 +29,7 @@ struct router {
 	uint32_t epoch; /* of what routes are judged by */
 	metric none;    /* without a metrics registry */
 	metric *found, *permanent, *transient, *refused;
+	metric *dane_usable, *dane_unusable, *dane_failed;
 };
 
 enum family { FAMILY_V4, FAMILY_V6, N_FAMILIES };

@@ -411,8 +411,14 @@ struct session_net *session_net_new(struct loop *loop, struct spool *spool, stru
 	        "Outgoing connections closed because the other side did not speak SMTP.");
 	m->transactions = metrics_counter(
 	        metrics, "bindpost_outgoing_transactions_total", NULL, "Outgoing transactions begun.");
-	m->tls_handshakes = metrics_counter(metrics, "bindpost_outgoing_tls_handshakes_total", NULL,
-	        "TLS handshakes of outgoing connections that succeeded.");
+	for (unsigned i = 0; i < SMTP_TLS_PROOFS; i++) {
+		char label[32];
+		snprintf(label, sizeof(label), "verified=\"%s\"", smtp_tls_proof(i));
+		m->tls_handshakes[i] =
+		        metrics_counter(metrics, "bindpost_outgoing_tls_handshakes_total", label,
+		                "TLS handshakes of outgoing connections that succeeded, by what the "
+		                "certificate showed.");
+	}
 	m->tls_resumed = metrics_counter(metrics, "bindpost_outgoing_tls_resumed_total", NULL,
 	        "Of these, those that resumed an earlier session.");
 	m->tls_failures = metrics_counter(metrics, "bindpost_outgoing_tls_failures_total", NULL,

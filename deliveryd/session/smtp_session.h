@@ -66,9 +66,12 @@ struct smtp_transaction {
 	uint64_t deadline_us;     /* of MAIL to end of data */
 };
 
+/* What a certificate showed, best first; the events' words (smtp_tls_proof()) */
+#define SMTP_TLS_PROOFS 5
+
 struct session_metrics {
 	metric *open, *connections, *connect_failures, *protocol_errors, *transactions, *bytes;
-	metric *tls_handshakes, *tls_resumed, *tls_failures;
+	metric *tls_handshakes[SMTP_TLS_PROOFS], *tls_resumed, *tls_failures;
 };
 
 struct session_net {
@@ -228,6 +231,7 @@ const char *smtp_egress_via(const struct session *);
 
 /* --- smtp_tls.c: STARTTLS ------------------------------------------------------------------------------ */
 enum smtp_tls_choice { SMTP_TLS_CLEAR, SMTP_TLS_START, SMTP_TLS_MISSING };
+const char *smtp_tls_proof(unsigned i); /* "dane-ee" ... "no" */
 /* After the reply to EHLO: what the profile, the peer's offer and what is remembered of it come to. */
 enum smtp_tls_choice smtp_tls_choose(struct session *);
 enum smtp_tls_failure { SMTP_TLS_FOR_NOW, SMTP_TLS_UNFIT };

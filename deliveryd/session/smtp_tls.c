@@ -158,9 +158,25 @@ void smtp_tls_lost(struct session *s, const char *what)
 		smtp_io_reconnect(s);
 }
 
+const char *smtp_tls_proof(unsigned i)
+{
+	static const char *const words[SMTP_TLS_PROOFS] = {"dane-ee", "dane-ta", "host", "ca", "no"};
+
+	return words[i];
+}
+
+static void count_handshake(struct session *s)
+{
+	unsigned i = 0;
+
+	while (i < SMTP_TLS_PROOFS - 1 && strcmp(smtp_tls_proof(i), s->facts.tls_verified) != 0)
+		i++;
+	metric_add(s->net->metrics.tls_handshakes[i], 1);
+}
+
 static void tls_is_up(struct session *s)
 {
-	metric_add(s->net->metrics.tls_handshakes, 1);
+	count_handshake(s);
 	tls_stream_facts(&s->stream, &s->tls_facts);
 	if (s->tls_facts.resumed)
 		metric_add(s->net->metrics.tls_resumed, 1);
