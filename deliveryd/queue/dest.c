@@ -51,6 +51,9 @@ static void resolve_notify(struct queue *q, struct dest *d)
 	o.xclient = XCLIENT_NO;
 	o.dane = DANE_NO; /* it is an address */
 	o.egress_proxy = o.egress_proxy_user = o.egress_proxy_pass = NULL;
+	/* a report is not lost because the MTA in front was restarted, or said something that a receiver may say */
+	d->deliv.never_retry = d->deliv.never_attempt_expired_messages = false;
+	d->deliv.response_rules.n = 0;
 	o.outbound_smtp_auth_type = AUTH_NONE;
 	o.outbound_smtp_auth_user = o.outbound_smtp_auth_pass = o.outbound_smtp_auth_pass_file = NULL;
 	d->key.hop_type = NEXT_HOP_GATEWAY;
@@ -108,6 +111,18 @@ static void resolve(struct queue *q, const struct binding *b, struct dest *d)
 static bool is(const struct queue *q, const struct dest *d, uint32_t binding, uint32_t domain)
 {
 	return d->generation == q->generation && d->binding == binding && d->domain == domain;
+}
+
+void dest_forget(struct queue *q, const struct binding *b, const char *domain)
+{
+	uint32_t id = intern_find(q->names, domain);
+	uint64_t mixed = (((uint64_t)b->number << 32) | id) * UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t places[] = {mixed >> 40, mixed >> 20};
+	for (unsigned i = 0; id && i < array_len(places); i++) {
+		struct dest *d = &q->dests->at[places[i] % CACHE_SIZE];
+		if (is(q, d, b->number, id))
+			dest_clear(q, d);
+	}
 }
 
 const struct dest *dest_get(struct queue *q, struct binding *b, uint32_t domain)

@@ -424,6 +424,7 @@ struct dest {
 };
 struct dest_cache *dest_cache_new(void);
 void dest_cache_free(struct queue *);
+void dest_forget(struct queue *, const struct binding *, const char *domain); /* it is resolved anew */
 const struct dest *dest_get(
         struct queue *, struct binding *, uint32_t domain); /* valid until the next call */
 
@@ -686,6 +687,7 @@ uint64_t suspend_begin(struct queue *, const char *target, const char *domain, u
 bool suspensions_by_rule(const struct queue *, reduction_row *, void *ctx);
 /* Also ends what response rules reduced there, and what they have counted. False: there was nothing. */
 bool suspend_end(struct queue *, const char *target, const char *domain, const char *who);
+unsigned suspensions_count(const struct queue *);
 bool suspended_target(const struct queue *, const char *target, const char *domain);
 void suspensions_print(const struct queue *, const char *target, struct json_out *);
 bool suspension_restore(struct queue *, const char *key, const char *value); /* false: not one */

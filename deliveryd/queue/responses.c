@@ -16,6 +16,7 @@
  */
 #define PARTS 16u
 #define COUNTS_MAX 10000u
+#define SUSPENSIONS_MAX 100000u /* with more, mail of yet others is only deferred */
 #define SCRATCH_US (60 * SECOND_US)
 #define REPLY_KEPT 200
 
@@ -245,7 +246,7 @@ void response_act(struct queue *q, struct hop_queue *hq, const struct delivery *
 	struct cause why = {.rule = name.data, .then = then.data, .reply = reply.data};
 	if (rule->then == RESPONSE_REDUCE)
 		reduce_begin(q, hq, domain, (uint32_t)rule->argument, rule->lasts_s * SECOND_US, &why);
-	else if (!suspended_target(q, binding_name(q, b), domain))
+	else if (suspensions_count(q) < SUSPENSIONS_MAX && !suspended_target(q, binding_name(q, b), domain))
 		(void)suspend_begin(q, binding_name(q, b), domain, rule->argument * SECOND_US, NULL, &why);
 	str_free(&name);
 	str_free(&then);

@@ -34,6 +34,11 @@ static struct suspension *find(const struct queue *q, const char *target, const 
 	return s;
 }
 
+unsigned suspensions_count(const struct queue *q)
+{
+	return HASH_COUNT(q->suspensions);
+}
+
 bool suspended_target(const struct queue *q, const char *target, const char *domain)
 {
 	return find(q, target, domain) != NULL;
@@ -89,11 +94,26 @@ static void record(struct queue *q, const char *key, const char *value)
 	queue_kick(q);
 }
 
-/* What is resolved for a destination holds a generation long. */
-static void changed(struct queue *q)
+/* What is resolved for a destination holds a generation long; a binding's to one domain is forgotten alone. */
+static void changed(struct queue *q, const char *target, const char *domain)
 {
-	q->generation++;
+	const struct binding *b = target ? binding_find(q, target) : NULL;
+	if (b && domain)
+		dest_forget(q, b, domain);
+	else
+		q->generation++;
 	rekey_begin(q);
+}
+
+/* One that ends then has come; those that end sooner are in the timer. */
+static void schedule_by(struct queue *q, uint64_t until_wall_us)
+{
+	uint64_t now = loop_wall_us(q->loop);
+	if (!until_wall_us)
+		return;
+	uint64_t due = queue_now(q) + (until_wall_us > now ? until_wall_us - now : 0);
+	if (!timer_armed(&q->suspension_timer) || due < q->suspension_timer.due_us)
+		timer_arm(q->loop, &q->suspension_timer, due);
 }
 
 static void schedule(struct queue *q)
@@ -146,7 +166,7 @@ void suspensions_expire(void *ctx)
 		any = true;
 	}
 	if (any)
-		changed(q);
+		changed(q, NULL, NULL);
 	schedule(q);
 }
 
@@ -165,8 +185,8 @@ uint64_t suspend_begin(struct queue *q, const char *target, const char *domain, 
 	str_free(&value);
 	post_event(q, EVENT_SUSPEND, key, until, who, why ? "response rule" : "by command", why);
 	mem_free(&key);
-	changed(q);
-	schedule(q);
+	changed(q, target, domain);
+	schedule_by(q, until);
 	return until;
 }
 
@@ -184,9 +204,8 @@ bool suspend_end(struct queue *q, const char *target, const char *domain, const 
 	forget(q, s);
 	if (!domain)
 		alias_end(q, target); /* what was drained is in use again */
-	changed(q);
-	schedule(q);
-	return true;
+	changed(q, target, domain);
+	return true; /* the timer may come for nothing */
 }
 
 /* "suspensions": [{"domain": "example.com", "until": ...}]; no domain = all of it */
@@ -247,7 +266,7 @@ void suspensions_start(struct queue *q)
 {
 	if (!q->suspensions)
 		return;
-	changed(q); /* mail restored before the setting was read */
+	changed(q, NULL, NULL); /* mail restored before the setting was read */
 	schedule(q);
 }
 
