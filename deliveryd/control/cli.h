@@ -72,6 +72,7 @@ int cmd_connections(struct cli *);
 int cmd_reroute(struct cli *);
 int cmd_rules(struct cli *);
 int cmd_trace(struct cli *);
+int cmd_top(struct cli *);
 int cmd_reload(struct cli *);
 int cmd_dns(struct cli *);
 int cmd_suspend(struct cli *);

@@ -33,6 +33,8 @@ static const struct command {
         {"message", "ID [--headers] [--body]",
                 "one message: envelope, deliveries, last replies; or its own bytes", cmd_message},
         {"connections", "[--binding B] [--limit N] [--cursor C]", "outgoing connections", cmd_connections},
+        {"top", "[--binding B] [--domain D] [--interval 2s] [--once]",
+                "what moves most, live: rates, queues, connections, last replies; q ends it", cmd_top},
         {"trace", "[--binding B] [--domain D] [--for 10m]",
                 "what sessions and other sides say to each other, as they say it; secrets are hidden", cmd_trace},
         {"rules", "[--binding B] [--domain D] [--limit N] [--cursor C]",

@@ -307,6 +307,12 @@ static void get_connections(
 	ask_queue(a, req, QUEUE_CONNECTIONS, 0, query);
 }
 
+static void get_top(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+{
+	(void)rest;
+	ask_queue(a, req, QUEUE_TOP, 0, query);
+}
+
 static void get_trace(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	(void)rest;
@@ -410,6 +416,7 @@ static const struct path {
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages", false, get_messages},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/messages/", true, get_message},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/connections", false, get_connections},
+        {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/top", false, get_top},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/trace", false, get_trace},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/rules", false, get_rules},
         {EVHTTP_REQ_GET, CONTROL_OBSERVE, "/v1/status", false, get_status},

@@ -482,6 +482,9 @@ static void answer(struct mail *mail)
 	case QUEUE_RULES:
 		list(&a, rules);
 		break;
+	case QUEUE_TOP:
+		activity_print(ask->queue, ask, a.limit, &a.out);
+		break;
 	}
 	loop_post(ask->reply_loop, &ask->reply);
 }

@@ -40,6 +40,7 @@ void event_reception(struct queue *q, const struct delivery *d, const char *reci
 	event_post(q->events, &e);
 	metric_add(q->m.received, 1);
 	totals_add(q, binding_at(q, d->binding), TOTAL_RECEIVED);
+	activity_note(q, d->binding, d->hq ? d->hq->key.hop : 0, TOTAL_RECEIVED, NULL);
 }
 
 static enum total total_for(enum event_type type)
@@ -107,6 +108,7 @@ void event_recipient(struct queue *q, const struct delivery *d, enum event_type 
 	event_post(q->events, &e);
 	metric_add(metric_for(q, type), 1);
 	totals_add(q, binding_at(q, d->binding), total_for(type));
+	activity_note(q, d->binding, d->hq ? d->hq->key.hop : 0, total_for(type), o);
 }
 
 void event_moved(struct queue *q, const struct delivery *d, const struct binding *from,

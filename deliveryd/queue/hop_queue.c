@@ -229,6 +229,25 @@ struct limit *traffic_pair_limit(struct traffic *t)
 	return &p->limit;
 }
 
+struct counts pairs_counts(struct queue *q, uint32_t binding, uint32_t hop)
+{
+	struct counts c = {0};
+	for (const struct pair *p = q->n_pair_buckets ? *pair_bucket(q, binding, hop) : NULL; p; p = p->hash_next) {
+		if (p->binding != binding || p->hop != hop)
+			continue;
+		for (const struct link *l = p->traffics.next; l != &p->traffics; l = l->next) {
+			const struct traffic *t = container_of(l, struct traffic, of_pair);
+			bool held = t->hq->hold != HOLD_NONE;
+			uint32_t ready = t->hq->n[DELIVERY_READY];
+			c.active += hop_queue_active(t->hq) - (held ? ready : 0);
+			c.deferred += t->hq->n[DELIVERY_DEFERRED];
+			c.held += t->hq->n[DELIVERY_HELD] + (held ? ready : 0);
+			c.connections += t->n_conns;
+		}
+	}
+	return c;
+}
+
 static bool pair_is(const struct pair *p, const struct hop_key *k)
 {
 	return p->binding == k->binding && p->hop == k->hop && p->port == k->port &&

@@ -460,6 +460,7 @@ struct queue *queue_new(const struct queue_config *c)
 	q->slab = delivery_slab_new();
 	q->due = due_new(q->slab);
 	q->dests = dest_cache_new();
+	q->activity = activity_new();
 	q->host_buckets = mem_zalloc(HOST_BUCKETS * sizeof(struct host_limit *));
 	q->idle_conns = mem_array(NULL, IDLE_BUCKETS, sizeof(struct link));
 	for (unsigned i = 0; i < IDLE_BUCKETS; i++)
@@ -582,6 +583,7 @@ static void host_limits_free(struct queue *q)
 			free(h);
 		}
 	}
+	activity_free(q);
 	mem_free(&q->host_buckets);
 	mem_free(&q->idle_conns);
 }

@@ -70,7 +70,8 @@ enum queue_question {
 	QUEUE_MESSAGES,
 	QUEUE_MESSAGE,
 	QUEUE_CONNECTIONS,
-	QUEUE_RULES /* what response rules did and is in force */
+	QUEUE_RULES, /* what response rules did and is in force */
+	QUEUE_TOP    /* what moves most */
 };
 struct queue_ask {
 	struct mail mail;

@@ -17,6 +17,7 @@
  *   result.c      outcomes to events, results, retries
  *   bounce.c      DSNs
  *   responses.c   response_rules: what replies change; reduce.c  connections they reduced
+ *   activity.c    what moves most just now
  *   totals.c      what was done since the start, per binding and in all
  *   last_reply.c  why a delivery is still here
  *   move.c        deliveries that change their binding by command
@@ -314,6 +315,7 @@ struct queue {
 	struct counts counts;
 	struct totals totals;
 	struct recent recent;
+	struct activity *activity; /* owns */
 	uint64_t started_us;
 	struct metrics *metrics;
 	uint32_t n_state[DELIVERY_N_STATES];
@@ -472,6 +474,8 @@ uint32_t hop_queue_first(
         const struct hop_queue *); /* the next delivery to send, 0 = none; still in the list */
 uint32_t hop_queue_active(const struct hop_queue *);
 struct traffic *traffic_get(struct hop_queue *);
+/* Of its queues in which mail moves. */
+struct counts pairs_counts(struct queue *, uint32_t binding, uint32_t hop);
 void pairs_bound(struct queue *, uint32_t binding, uint32_t hop); /* its limit has changed */
 void traffic_wait(struct traffic *, struct limit *);
 void traffic_stop_waiting(struct traffic *);
@@ -733,6 +737,12 @@ void changes_free(struct queue *);
 
 /* answers.c */
 void answer_row(struct queue *, struct json_out *, const struct delivery *); /* as `messages` has it */
+
+/* activity.c: what moves most just now */
+struct activity *activity_new(void);
+void activity_free(struct queue *);
+void activity_note(struct queue *, uint32_t binding, uint32_t hop, enum total, const struct outcome *);
+void activity_print(struct queue *, const struct queue_ask *, unsigned limit, struct json_out *);
 
 /* totals.c */
 void totals_add(struct queue *, struct binding *, enum total);

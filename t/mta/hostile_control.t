@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from hostile import PATIENCE, dotted, hostile, received, short, standard_policy, wait_for  # noqa: E402
 
 END = "\r\n\r\n"
-PATHS = ["/v1/summary", "/v1/queues", "/v1/bindings", "/v1/messages", "/v1/connections", "/v1/status", "/metrics"]
+PATHS = ["/v1/top", "/v1/summary", "/v1/queues", "/v1/bindings", "/v1/messages", "/v1/connections", "/v1/status", "/metrics"]
 
 
 def connect(h, which="control"):
@@ -82,7 +82,7 @@ def answers(tap, h):
            ("/v1/messages?limit=-1", 400), ("/v1/messages?limit=x", 400), ("/v1/messages?limit=1.5", 400), ("/v1/messages?limit=%31x", 400),
            ("/v1/messages?limit=99999999999999999999999", 400), ("/v1/messages?nonsense=1", 400), ("/v1/messages?Limit=1", 400),
            ("/v1/messages?binding=" + "x" * 5000, 400), ("/v1/messages?domain=" + "x" * 5000, 400), ("/v1/messages?cursor=1&cursor=x", 400), ("/v1/messages?=", 400),
-           ("/v1/messages?cursor", 400), ("/v1/messages?&&&", 400), ("/v1/queues?limit=" + "9" * 100, 400)]
+           ("/v1/top?limit=0", 400), ("/v1/top?nonsense=1", 400), ("/v1/top/", 404), ("/v1/messages?cursor", 400), ("/v1/messages?&&&", 400), ("/v1/queues?limit=" + "9" * 100, 400)]
     for path, want in bad:
         status, text = get(h, path)
         # a target that is no path at all may also be closed upon
@@ -91,7 +91,7 @@ def answers(tap, h):
     for path in ("/v1/messages?limit=1", "/v1/messages?limit=500", "/v1/messages?limit=100000", "/v1/messages?cursor=0", "/v1/messages?cursor=18446744073709551615",
                  "/v1/queues?cursor=4294967296", "/v1/queues?cursor=4294967295&limit=1", "/v1/bindings?cursor=99999", "/v1/connections?cursor=12345678901",
                  "/v1/messages?binding=acme&domain=d0.example", "/v1/messages?binding=nobody", "/v1/messages?domain=", "/v1/messages?binding=%ff%fe%22%00x",
-                 "/v1/queues?domain=%22%5c%0a", "/v1/messages?"):
+                 "/v1/queues?domain=%22%5c%0a", "/v1/top?binding=nobody&domain=x&limit=1", "/v1/top?cursor=99", "/v1/messages?"):
         status, text = get(h, path)
         tap.ok(status in (200, 400) and isinstance(json.loads(text), dict), "GET %s is answered" % path, status, text[:200])
     for method in ("POST", "PUT", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "PATCH", "get", "FOO", "G" * 1000):

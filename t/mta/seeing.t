@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
 """What an operator looks at: a message's own bytes (also where they attack his terminal), connections, config eval."""
+import fcntl
 import http.client
 import json
 import os
 import pty
+import signal
 import smtplib
 import socket
+import struct
 import subprocess
 import sys
+import termios
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from mta import run, standard_domains, standard_policy, wait_for  # noqa: E402
@@ -156,10 +161,97 @@ def trace(tap, rig):
         out.close()
 
 
+class Terminal:
+    """The command on a terminal of its own; a thread reads what it draws."""
+
+    def __init__(self, rig, *args, size=(24, 80)):
+        self.master, slave = pty.openpty()
+        self.slave = slave
+        self.resize(*size)
+        self.before = termios.tcgetattr(slave)
+        self.proc = subprocess.Popen([rig.program("bindpost"), "-c", rig.config, *args], stdin=slave, stdout=slave, stderr=slave,
+                                     start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        self.drawn = b""
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        try:
+            while True:
+                self.drawn += os.read(self.master, 65536)
+        except OSError:
+            pass
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def frames(self):
+        return self.drawn.split(b"\x1b[H")[1:]
+
+    def last_whole(self):
+        """The frame before the one that may be being drawn."""
+        return self.frames()[-2].decode().replace("\x1b[K", "").replace("\x1b[J", "").replace("\r", "").split("\n")
+
+    def end(self):
+        code = self.proc.wait(60)
+        wait_for("its last words", lambda: b"\x1b[?1049l" in self.drawn)
+        as_before = termios.tcgetattr(self.slave)[3] == self.before[3]
+        os.close(self.slave)
+        self.reader.join(60)
+        os.close(self.master)
+        return code, as_before, self.drawn.endswith(b"\x1b[?25h\x1b[?1049l")
+
+
+def top(tap, rig):
+    for i in range(5):
+        hand_over(rig, "top%d@d0.example" % i, b"Subject: x\r\n\r\nx\r\n")
+    rig.mx_option("mx1.example", "rcpt=451 4.7.1 \x01 caf later")
+    hand_over(rig, "late@d1.example", b"Subject: x\r\n\r\nx\r\n")
+    wait_for("them", lambda: rig.bindpost_json("top")["summary"]["deferred"] and len(rig.events("delivery")) >= 5)
+    answer = rig.bindpost_json("top")
+    rows = {r["next_hop"]: r for r in answer["destinations"] if r["binding"] == "acme"}
+    tap.ok(rows["d0.example"]["per_second"]["delivered"] > 0 and rows["d1.example"]["per_second"]["deferrals"] > 0, "top --json: rates by destination", rows)
+    tap.equal((rows["d1.example"]["code"], rows["d0.example"]["code"]), (451, 250), "with the last reply")
+    acme = [r for r in answer["bindings"] if r["binding"] == "acme"][0]
+    tap.ok(acme["per_second"]["received"] > 0 and acme["deferred"] >= 1, "and by binding", acme)
+    tap.equal(rig.bindpost_json("top", "--binding", "bravo")["destinations"], [], "of one binding")
+    tap.equal([r["next_hop"] for r in rig.bindpost_json("top", "--domain", "d1.example")["destinations"]], ["d1.example"], "of one destination")
+    done = rig.bindpost("top")
+    tap.ok("\x1b" not in done.stdout and "d1.example" in done.stdout and "451" in done.stdout, "without a terminal one frame, as text", done.stdout)
+    tap.ok("\x1b" not in on_terminal(rig, "top", "--once").decode(), "--once: so it is on a terminal")
+    for args in (("--interval", "0"), ("--interval", "x"), ("now",), ("--bogus",)):
+        tap.equal(rig.bindpost("top", *args, check=False).returncode, 2, "top %s: usage" % " ".join(args))
+    t = Terminal(rig, "top", "--interval", "1s")
+    wait_for("some frames", lambda: len(t.frames()) >= 3)
+    tap.ok(t.drawn.startswith(b"\x1b[?1049h\x1b[?25l"), "live: on another screen")
+    lines = t.last_whole()
+    tap.ok(lines[0].startswith("bindpost top") and any("d0.example" in line for line in lines) and len(lines) <= 24
+           and max(len(line) for line in lines) <= 80, "a frame fits the terminal", lines)
+    t.resize(12, 50)
+    n = len(t.frames())
+    wait_for("more frames", lambda: len(t.frames()) >= n + 4)
+    lines = t.last_whole()
+    tap.ok(len(lines) <= 12 and max(len(line) for line in lines) <= 50, "and so it does when that has become smaller", lines)
+    os.write(t.master, b"xq")
+    tap.equal(t.end(), (0, True, True), "q ends it: exit 0, the terminal as it was")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        t = Terminal(rig, "top")
+        wait_for("a frame", lambda t=t: t.frames())
+        t.proc.send_signal(number)
+        tap.equal(t.end(), (-number, True, True), "%s ends it, the terminal as it was" % number.name)
+    t = Terminal(rig, "top", "--interval", "1s")
+    wait_for("a frame", lambda: t.frames())
+    rig.stop("deliveryd")
+    tap.equal((t.proc.wait(60), b"nobody listens there" in wait_for("its words", lambda: t.drawn if b"listens" in t.drawn else None)), (3, True),
+              "without a daemon: exit 3, and why, on the old screen")
+    rig.start_deliveryd()
+    rig.mx_option("mx1.example", None)
+
+
 def own_words(tap, rig):
     """A failure in our own words reads the same in events and messages."""
     hand_over(rig, "nobody@d0.example", b"Subject: x\r\n\r\nx\r\n")  # its MX host has gone
-    event = wait_for("a deferral", lambda: rig.events("deferral"))[-1]
+    event = wait_for("a deferral", lambda: [e for e in rig.events("deferral") if e["recipient"] == "nobody@d0.example"])[-1]
     row = wait_for("it to wait", lambda: [r for r in rig.bindpost_json("messages")["items"] if r["recipient"] == ["nobody@d0.example"] and r.get("reply")])[0]
     tap.equal([row[k] for k in ("code", "enhanced", "reply")], [event[k] for k in ("code", "enhanced", "reply")],
               "messages has code, enhanced and reply as the event has")
@@ -191,6 +283,7 @@ def body(tap, rig):
     ids = message_bytes(tap, rig)
     message_errors(tap, rig, ids)
     trace(tap, rig)
+    top(tap, rig)
     connections(tap, rig)
     own_words(tap, rig)
     config_eval(tap, rig)
