@@ -257,8 +257,9 @@ static bool daemon_limit(const struct sockspec *where, unsigned long long *limit
 
 static void check_descriptors(struct host *h)
 {
-	unsigned long long most = conf_global(h->conf)->server_max_outbound_connections, limit,
-	                   needed = most + HANDOFF_SESSIONS + OTHER_DESCRIPTORS;
+	const struct global_options *o = conf_global(h->conf);
+	unsigned long long most = o->server_max_outbound_connections, reserve = o->server_reserve_outbound_connections,
+	                   needed = most + reserve + HANDOFF_SESSIONS + OTHER_DESCRIPTORS, limit;
 	bool running = daemon_limit(conf_process(h->conf)->control_listen, &limit);
 	struct rlimit own;
 
@@ -269,14 +270,11 @@ static void check_descriptors(struct host *h)
 	}
 	if (limit < needed)
 		errors_add(h->errors, ERROR_WARNING,
-		        "global.server_max_outbound_connections (%llu) and %d connections of the MTA need "
-		        "about %llu file "
-		        "descriptors, but the limit of %s is %llu: raise LimitNOFILE of its unit (ulimit "
-		        "-n), or lower the "
-		        "option",
-		        most, HANDOFF_SESSIONS, needed,
-		        running ? "the deliveryd that runs"
-		                : "this shell (no deliveryd runs, which may have its own)",
+		        "global: server_max_outbound_connections (%llu), server_reserve_outbound_connections (%llu) and %d "
+		        "connections of the MTA need about %llu file descriptors, but the limit of %s is %llu: raise "
+		        "LimitNOFILE of its unit (ulimit -n), or lower the options",
+		        most, reserve, HANDOFF_SESSIONS, needed,
+		        running ? "the deliveryd that runs" : "this shell (no deliveryd runs, which may have its own)",
 		        limit);
 }
 

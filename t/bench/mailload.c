@@ -3,8 +3,8 @@
  *
  *   mailload sink --listen ADDR:PORT [--listen ...] [--rtt MS | --hold SECONDS] [--cert FILE [--no-tickets]]
  *                [--chunking]
- *        SMTP sink. Prints "ready", then on SIGTERM or SIGINT one JSON object: messages, bytes, connections and the most at
- *        once, TLS handshakes and how many of them resumed a session, messages by source address, first and last message
+ *        SMTP sink. Prints "ready", then on SIGTERM or SIGINT one JSON object: messages, bytes, connections, the most at
+ *        once and how many were closed without QUIT, TLS handshakes and how many of them resumed a session, messages by source address, first and last message
  *        (monotonic seconds). --rtt: whatever it says (banner, replies, its part of a handshake) is said so much later,
  *        as over a line of that round trip time; the window never is what bounds. --cert: STARTTLS, with certificate and key
  *        in one PEM file; --no-tickets: no TLS session can be resumed. --chunking: BDAT. --hold: the reply to each end of
@@ -147,7 +147,7 @@ struct sink {
 	gnutls_priority_t priority;
 	gnutls_datum_t ticket_key;
 	bool tickets, chunking;
-	uint64_t handshakes, resumed, open, peak;
+	uint64_t handshakes, resumed, open, peak, without_quit;
 	uint64_t messages, bytes, connections;
 	double first, last;
 	uint32_t source_addr[MAX_SOURCES];
@@ -480,8 +480,10 @@ static void sink_read(struct sink *s, struct sink_conn *c)
 		if (n == 0) {
 			close(c->fd);
 			c->fd = -1;
-			if (!c->left)
+			if (!c->left) {
 				s->open--;
+				s->without_quit++;
+			}
 			sink_free(c);
 			return;
 		}
@@ -492,9 +494,9 @@ static void sink_read(struct sink *s, struct sink_conn *c)
 
 static void sink_report(const struct sink *s)
 {
-	printf("{\"messages\": %lu, \"bytes\": %lu, \"connections\": %lu, \"peak\": %lu, \"handshakes\": %lu, "
+	printf("{\"messages\": %lu, \"bytes\": %lu, \"connections\": %lu, \"peak\": %lu, \"without_quit\": %lu, \"handshakes\": %lu, "
 	       "\"resumed\": %lu, \"seconds\": %.3f, \"cpu\": %.3f, \"sources\": {",
-	        s->messages, s->bytes, s->connections, s->peak, s->handshakes, s->resumed, s->last - s->first, cpu_s());
+	        s->messages, s->bytes, s->connections, s->peak, s->without_quit, s->handshakes, s->resumed, s->last - s->first, cpu_s());
 	for (int i = 0; i < s->n_sources; i++) {
 		struct in_addr a = {.s_addr = s->source_addr[i]};
 
