@@ -320,6 +320,18 @@ static void check_length(struct loader *l, const struct scope *s, enum option_id
 		        option_rows[id].name, max);
 }
 
+/* TLSA records stand at names. */
+static void check_dane_gateway(struct loader *l, const struct scope *s)
+{
+	const char *gateway = path_in(l, s, OPT_gateway);
+	struct addr a;
+
+	if (sets_either(s, OPT_dane, OPT_gateway) && gateway && number_in(l, s, OPT_dane) == DANE_REQUIRED &&
+	        number_in(l, s, OPT_tls) != TLS_NO && addr_parse_port(gateway, 0, &a, NULL))
+		report_pair(l, s, ERROR_WARNING, OPT_dane, OPT_gateway, "cannot be had of",
+		        "an address has no TLSA records, and the mail will wait");
+}
+
 /* A warning: who checks may not be who will read it */
 static void check_tls_file(struct loader *l, const struct scope *s, enum option_id id)
 {
@@ -345,6 +357,7 @@ static void check_scope(void *ctx, const struct scope *s)
 	check_auth(l, s);
 	check_tls_verify(l, s);
 	check_dane(l, s);
+	check_dane_gateway(l, s);
 	check_egress(l, s);
 	check_length(l, s, OPT_egress_proxy_user, 255);
 	check_length(l, s, OPT_egress_proxy_pass, 255);

@@ -458,6 +458,9 @@ static void test_across_options(void **state)
 	                "warning: " ACME
 	                ": dane (\"ifavailable\") has no effect with tls (\"no\"): mail goes "
 	                "out in clear text even where TLSA records forbid it\n"},
+	        {BINDING(A ", \"gateway\": \"192.0.2.9\", \"dane\": \"required\""),
+	                "warning: " ACME ": dane (\"required\") cannot be had of gateway (\"192.0.2.9\"): an "
+	                "address has no TLSA records, and the mail will wait\n"},
 	        {BINDING(A ", \"tls\": \"no\", \"dane\": \"required\""),
 	                "warning: " ACME
 	                ": dane (\"required\") has no effect with tls (\"no\"): mail goes out "
