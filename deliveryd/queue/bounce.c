@@ -118,7 +118,7 @@ void bounce_add(struct bounce *b, const struct packed_recipient *r, const struct
 	b->n_failed++;
 	const char *text = enhanced ? enhanced : o->enhanced[0] ? o->enhanced : "5.0.0";
 	/* a report of failure says 5.x.x, whatever class the last reply had */
-	strncpy(f->enhanced, text, sizeof(f->enhanced) - 1);
+	snprintf(f->enhanced, sizeof(f->enhanced), "%s", text);
 	f->enhanced[0] = '5';
 }
 
