@@ -78,6 +78,7 @@ static void now_ready(struct change *c, uint32_t no)
 	struct delivery *d = delivery_at(q->slab, no);
 	struct traffic *t = d->hq->traffic;
 	health_recall(q->health, d->binding, c->began_us);
+	proxies_recall(binding_at(q, d->binding));
 	if (t && t->backoff_until_us) {
 		t->backoff_until_us = 0;
 		timer_cancel(q->loop, &t->backoff);

@@ -169,6 +169,17 @@ bool proxies_down(const struct binding *b)
 	return false;
 }
 
+void proxies_recall(struct binding *b)
+{
+	uint64_t now = queue_now(b->q);
+	for (struct proxy *p = b->proxies; p; p = p->next) {
+		if (p->down && p->until_us > now) {
+			p->until_us = now;
+			timer_arm(b->q->loop, &p->retry, now);
+		}
+	}
+}
+
 void proxies_free(struct binding *b)
 {
 	while (b->proxies) {

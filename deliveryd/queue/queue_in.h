@@ -413,6 +413,7 @@ void proxy_worked(struct proxy *);
 bool proxy_failed(
         struct binding *, const struct conn_options *, int family, bool probe, const struct outcome *why);
 bool proxies_down(const struct binding *);
+void proxies_recall(struct binding *); /* flush: not left alone any longer */
 void proxies_free(struct binding *);
 
 /* dest.c */

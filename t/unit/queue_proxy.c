@@ -2,6 +2,7 @@
  * Bindings behind an egress proxy: their addresses need not be here; a proxy that is down holds what needs it, at no cost
  * to MX hosts, to other bindings, or to mail that did not meet it.
  */
+#include "queue/change.h"
 #include "t/lib/queue_rig.h"
 #include "t/lib/test.h"
 
@@ -100,6 +101,43 @@ static void test_down_and_up(void **state)
 	rig_free(&rig);
 }
 
+static void flushed(struct mail *mail)
+{
+	struct queue_change *c = container_of(mail, struct queue_change, reply);
+	*(bool *)c->ctx = true;
+}
+
+static void flush_all(struct rig *rig)
+{
+	bool done = false;
+	struct queue_change c = {.kind = QUEUE_FLUSH,
+	        .select.all = true,
+	        .queue = rig->queue,
+	        .who = "tester",
+	        .reply_loop = rig->loop,
+	        .reply.take = flushed,
+	        .ctx = &done};
+	queue_change(&c);
+	while (!done)
+		rig_run(rig, 1000);
+	str_free(&c.json);
+}
+
+/* flush tries at once. */
+static void test_flush(void **state)
+{
+	(void)state;
+	struct rig *rig = begin(MX_NO_PROXY);
+	send_many(rig, "far", "example.com", 2);
+	rig_run(rig, SECOND_US);
+	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
+	flush_all(rig);
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig_count(rig, "source_up"), 1);
+	assert_int_equal(rig_count(rig, "delivery"), 2);
+	rig_free(&rig);
+}
+
 /* It works again, and the MX host behind it does not: then it is the host's turn to be left alone. */
 static void test_host_behind_it_fails(void **state)
 {
@@ -180,6 +218,7 @@ static void test_group(void **state)
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_address_is_elsewhere),
         cmocka_unit_test(test_down_and_up),
+        cmocka_unit_test(test_flush),
         cmocka_unit_test(test_host_behind_it_fails),
         cmocka_unit_test(test_line_goes_on),
         cmocka_unit_test(test_expires),
