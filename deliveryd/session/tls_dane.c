@@ -10,6 +10,8 @@
 
 #define CHAIN_MAX 16 /* what GnuTLS follows as well */
 #define DIGEST_MAX 64
+#define TRIES_MAX                                                                                            \
+	32 /* of whole chains: both sides of the comparison are a stranger's, and the net loop waits */
 
 /* A certificate and what records may say of it; each digest is made once. */
 struct cert {
@@ -22,6 +24,7 @@ struct chain {
 	struct cert certs[CHAIN_MAX];
 	gnutls_x509_crt_t crts[CHAIN_MAX]; /* the same, for GnuTLS */
 	unsigned n;
+	unsigned tries; /* left */
 };
 
 /* --- the chain --- */
@@ -55,6 +58,7 @@ static gnutls_x509_crt_t import(const gnutls_datum_t *der)
 /* As far as it can be read */
 static void chain_read(struct chain *c, const gnutls_datum_t *raw, unsigned n)
 {
+	c->tries = TRIES_MAX;
 	for (c->n = 0; c->n < n && c->n < CHAIN_MAX; c->n++) {
 		struct cert *cert = &c->certs[c->n];
 		memset(cert->made, 0, sizeof(cert->made));
@@ -140,6 +144,9 @@ static bool leads_to(struct chain *c, gnutls_x509_crt_t anchor, struct error *er
 	unsigned status = ~0u;
 	int rc;
 
+	if (c->tries == 0)
+		return error_set(err, "too many TLSA records and certificates");
+	c->tries--;
 	if (gnutls_x509_trust_list_init(&list, 1) != GNUTLS_E_SUCCESS)
 		return error_set(err, "out of memory");
 	rc = gnutls_x509_trust_list_add_cas(list, &anchor, 1, 0);
@@ -166,6 +173,14 @@ static bool by_chain(struct chain *c, const struct tlsa *t, struct error *err)
 	return false;
 }
 
+static bool has_issued_any(const struct chain *c, gnutls_x509_crt_t anchor)
+{
+	for (unsigned i = 0; i < c->n; i++)
+		if (gnutls_x509_crt_check_issuer(c->crts[i], anchor))
+			return true;
+	return false;
+}
+
 static bool by_record(struct chain *c, const struct tlsa_record *r, struct error *err)
 {
 	gnutls_datum_t der = {(unsigned char *)(uintptr_t)r->data, r->len};
@@ -174,7 +189,8 @@ static bool by_record(struct chain *c, const struct tlsa_record *r, struct error
 
 	if (!anchor)
 		return false;
-	ok = !gnutls_x509_crt_equals(c->crts[0], anchor) && leads_to(c, anchor, err);
+	ok = !gnutls_x509_crt_equals(c->crts[0], anchor) && has_issued_any(c, anchor) &&
+	     leads_to(c, anchor, err);
 	gnutls_x509_crt_deinit(anchor);
 	return ok;
 }
