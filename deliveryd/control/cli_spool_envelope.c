@@ -25,6 +25,7 @@ static const struct word flag_words[] = {
         {"smtputf8", MESSAGE_SMTPUTF8},
         {"8bitmime", MESSAGE_BODY_8BITMIME},
         {"requiretls", MESSAGE_REQUIRETLS},
+        {"tls_optional", MESSAGE_TLS_OPTIONAL},
         {"dsn", MESSAGE_DSN},
         {"utf8_header", MESSAGE_UTF8_HEADER},
         {"client_name_later", MESSAGE_CLIENT_NAME_LATER},
