@@ -702,7 +702,7 @@ static void drain_some(struct hop_queue *hq, struct slice *slice)
 			bounces_wait(hq);
 			return;
 		}
-		if (!queue_may_hand_out(q)) {
+		if (!queue_may_record(q)) {
 			drains_wait(hq);
 			return;
 		}

@@ -247,7 +247,7 @@ static bool may_go_on(const struct change *c)
 		return false;
 	if (c->c->dry_run)
 		return true;
-	return queue_may_hand_out(c->q) && !(c->c->kind == QUEUE_FAIL && bounces_full(c->q));
+	return queue_may_record(c->q) && !(c->c->kind == QUEUE_FAIL && bounces_full(c->q));
 }
 
 static void answer(struct change *c)

@@ -114,13 +114,21 @@ struct spool_results *queue_results(struct queue *q)
 	return q->results;
 }
 
-bool queue_may_hand_out(const struct queue *q)
+static bool spool_is_behind(const struct queue *q, uint64_t most)
 {
 	uint64_t since = spool_uncommitted_since_us(q->spool);
 	uint64_t n = spool_uncommitted(q->spool) + (q->results ? spool_results_count(q->results) : 0);
-	if (n > UNCOMMITTED_MAX)
-		return false;
-	return since == 0 || queue_now(q) < since + UNCOMMITTED_AGE_US;
+	return n > most || (since != 0 && queue_now(q) >= since + UNCOMMITTED_AGE_US);
+}
+
+bool queue_may_hand_out(const struct queue *q)
+{
+	return !spool_is_behind(q, UNCOMMITTED_MAX);
+}
+
+bool queue_may_record(const struct queue *q)
+{
+	return !spool_is_behind(q, UNCOMMITTED_MAX / 2);
 }
 
 /* Comes back when a turn's results are durable: at that turn's end those who wait for it are served. */
@@ -196,7 +204,7 @@ static void turn_end(void *ctx)
 		return;
 	struct slice slice = slice_begin(q);
 	deliveries_due(q, &slice);
-	if (link_linked(&q->drains) && queue_may_hand_out(q))
+	if (link_linked(&q->drains) && queue_may_record(q))
 		drains_resume(q);
 	attempt_wake(q, &slice);
 	work(q, &slice);

@@ -370,6 +370,9 @@ void queue_kick(struct queue *); /* another turn is needed */
 void queue_schedule_due(struct queue *);
 bool queue_may_hand_out(
         const struct queue *); /* the spool is not too far behind (design section 8, repeats) */
+/* The same for results of which there may be a million at once (mail put off, changed by command): room is left for those of
+ * sessions, or mail that moves would wait for mail that does not. */
+bool queue_may_record(const struct queue *);
 struct spool_results *queue_results(struct queue *);
 size_t queue_memory(const struct queue *);
 void queue_check_stopped(struct queue *);

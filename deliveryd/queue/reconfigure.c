@@ -20,7 +20,7 @@ void rekey_begin(struct queue *q)
 void rekey_some(struct queue *q, struct slice *slice)
 {
 	for (; q->rekey_left > 0; q->rekey_left--) {
-		if (q->aliases && !queue_may_hand_out(q))
+		if (q->aliases && !queue_may_record(q))
 			return; /* many moves: a commit brings us back */
 		if (q->rekey_next >= delivery_top(q->slab)) {
 			q->rekey_next = 1;

@@ -168,6 +168,28 @@ static void test_putting_off_waits_for_the_spool(void **state)
 	rig_free(&rig);
 }
 
+/* Nor do they keep other mail waiting. */
+static void test_putting_off_lets_others_pass(void **state)
+{
+	(void)state;
+	struct rig *rig = ready_rig("{'global': {'connect_timeout_to_delay': 0}}");
+	struct rig_mx *mx = rig_mx(rig, "203.0.113.1");
+	rig->keep_log = false;
+	rig_mx(rig, "203.0.113.9")->mode = MX_REFUSE;
+	mx->job_us = 1000;
+	send_many(rig, "default", "dead.example", 100000);
+	rig_run(rig, 10000);
+	assert_in_range(rig->queue->n_state[DELIVERY_DEFERRED], 1, 50000);
+	send_many(rig, "default", "example.com", 200);
+	while (mx->jobs < 200)
+		rig_run(rig, 1000);
+	assert_in_range(rig->queue->n_state[DELIVERY_DEFERRED], 1, 99999);
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig->queue->n_state[DELIVERY_DEFERRED], 100000);
+	assert_in_range(rig_mx(rig, "203.0.113.9")->connects, 1, 8);
+	rig_free(&rig);
+}
+
 /* --- retried or not --------------------------------------------------------------------------------------------- */
 
 static void test_never_retry(void **state)
@@ -478,6 +500,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mx_failures),
         cmocka_unit_test(test_flush_of_the_dead),
         cmocka_unit_test(test_putting_off_waits_for_the_spool),
+        cmocka_unit_test(test_putting_off_lets_others_pass),
         cmocka_unit_test(test_never_retry),
         cmocka_unit_test(test_never_retry_spares_accidents),
         cmocka_unit_test(test_expired_messages),
