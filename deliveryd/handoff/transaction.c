@@ -136,12 +136,12 @@ void transaction_clear(struct transaction *t)
 	struct handoff_shared *shared = t->shared;
 
 	stop_receiving(t);
+	give_quotas_back(t); /* the targets are in the message's pool */
 	if (t->message)
 		message_unref(&t->message);
 	policy_view_unref(&t->view);
 	mem_free(&t->rcpts);
 	mem_free(&t->own_token);
-	give_quotas_back(t);
 	deliveries_free(&t->deliveries);
 	transaction_init(t, shared);
 }

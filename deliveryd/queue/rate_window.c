@@ -8,6 +8,7 @@
 #define GROUPS_MAX (RATE_SUB_WINDOWS + 1) /* they begin a sub-window apart, and one is partly over */
 #define PATIENCE_SHARE 200
 #define PATIENCE_MIN_US 50000
+#define ERA_EVENTS 64
 /* Even flow: so much faster than the rate, and so far behind may be caught up at once. */
 #define PACE_NUM 4
 #define PACE_DEN 5
@@ -151,20 +152,58 @@ void rate_ticket_give_back(struct rate_ticket *t)
 		return;
 	if (t->state == TICKET_BEGUN)
 		leave_list(t);
-	t->of->under_way--;
+	if (t->state != TICKET_LATE)
+		t->of->under_way--;
 	t->of->pace_us -= t->of->pace_us > gap_us(t->of) ? gap_us(t->of) : 0;
 	*t = (struct rate_ticket){0};
+}
+
+/*
+ * What any event takes at least: nothing before enough of them have been seen, and less the more they differ, since the
+ * fastest of 64 need not be the fastest there can be.
+ */
+static uint64_t usual_us(const struct rate_window *w)
+{
+	uint64_t margin = w->fastest_us / 32 + (w->slowest_us - w->fastest_us) / 8, half = length_us(w) / 2;
+	uint64_t usual = w->fastest_us > margin ? w->fastest_us - margin : 0;
+	return usual < half ? usual : half;
+}
+
+static void look_how_fast(struct rate_window *w, uint64_t took_us)
+{
+	if (took_us < w->fastest_us)
+		w->fastest_us = took_us;
+	if (took_us > w->slowest_us)
+		w->slowest_us = took_us;
+	if (w->era_n == 0 || took_us < w->era_fastest)
+		w->era_fastest = took_us;
+	if (w->era_n == 0 || took_us > w->era_slowest)
+		w->era_slowest = took_us;
+	if (++w->era_n < ERA_EVENTS)
+		return;
+	w->fastest_us = w->era_fastest;
+	w->slowest_us = w->era_slowest;
+	w->era_n = 0;
+}
+
+/* It counts at that time. */
+static void leave(struct rate_ticket *t, uint64_t at_us)
+{
+	leave_list(t);
+	t->of->under_way--;
+	add_done(t->of, at_us, 1);
 }
 
 void rate_ticket_done(struct rate_ticket *t, uint64_t now_us)
 {
 	struct rate_window *w = t->of;
 	if (t->state == TICKET_NONE)
-		return; /* it took too long, and counts as done already */
-	assert(t->state == TICKET_BEGUN);
-	leave_list(t);
-	w->under_way--;
-	add_done(w, now_us, 1);
+		return;
+	assert(t->state == TICKET_BEGUN || t->state == TICKET_LATE);
+	uint64_t took_us = now_us - t->begun_us, usual = usual_us(w);
+	if (t->state == TICKET_BEGUN)
+		leave(t, took_us > usual ? now_us - usual : t->begun_us);
+	look_how_fast(w, took_us);
 	*t = (struct rate_ticket){0};
 }
 
@@ -172,9 +211,12 @@ void rate_ticket_done(struct rate_ticket *t, uint64_t now_us)
 
 static void bring_up_to(struct rate_window *w, uint64_t now_us)
 {
-	uint64_t patience = rate_window_patience_us(w);
-	while (w->oldest && w->oldest->begun_us + patience <= now_us)
-		rate_ticket_done(w->oldest, w->oldest->begun_us + patience);
+	uint64_t patience = rate_window_patience_us(w), usual = usual_us(w);
+	while (w->oldest && w->oldest->begun_us + usual + patience <= now_us) {
+		struct rate_ticket *late = w->oldest;
+		leave(late, late->begun_us + patience);
+		late->state = TICKET_LATE;
+	}
 	while (w->n_groups && last_us(group_at(w, 0)) + length_us(w) < now_us)
 		forget_first(w);
 }
@@ -185,7 +227,7 @@ static uint64_t first_over_us(const struct rate_window *w, uint64_t now_us)
 	if (w->n_groups)
 		return last_us(group_at(w, 0)) + length_us(w) + 1;
 	uint64_t begun = w->oldest ? w->oldest->begun_us : now_us;
-	return begun + rate_window_patience_us(w) + length_us(w) + 1;
+	return begun + rate_window_patience_us(w) + length_us(w) + 1; /* begun is not long ago */
 }
 
 static bool paced(const struct rate_window *w, uint64_t now_us)

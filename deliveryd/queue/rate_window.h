@@ -1,13 +1,15 @@
 /*
  * rate_window - never more than N events in any S seconds
  *
- * Purpose    The arithmetic of a throttle. An event is taken when it begins and counts until S seconds after it is done:
- *            whenever the other side sees it happen in between, in no S seconds of its own clock are there more than N.
- *            One that takes long is taken for done after a while (rate_window_patience_us()): a peer that never answers
- *            must not keep the throttle from the others.
+ * Purpose    The arithmetic of a throttle. An event is taken when it begins and counts until S seconds after it is done,
+ *            because the other side may see it happen at any moment in between: in no S seconds of its own clock are
+ *            there more than N. What all events take (the fastest of the last 64 and more, less a good margin) need not be
+ *            waited for, as it shifts them all alike. One that takes much longer is taken for done after a while
+ *            (rate_window_patience_us()): a peer that never answers must not keep the throttle from the others.
  * Memory     Done events are counted in at most 257 sub-windows of S/256, each of which is over S seconds after its last
  *            event. That costs less than 1/256 of the rate, and the patience not more than 1/200 (for S of 10 s and
- *            above; below that it is 50 ms): so what is wanted all the time gets at least 0.99 N of it.
+ *            above; below that it is 50 ms, which only peers that are now fast, now slow, make use of): so what is wanted
+ *            all the time gets at least 0.99 N of it.
  * Even flow  What was idle may burst. Once events had to wait they are let go one after the other, a little faster than
  *            the rate, until for S seconds none had to; this also keeps each of them short.
  * Threads    Its owner's.
@@ -34,12 +36,15 @@ struct rate_window {
 	uint64_t done;                       /* in all groups */
 	uint64_t under_way;                  /* taken, neither done nor given back */
 	struct rate_ticket *oldest, *newest; /* begun and under way, in their order */
+	uint64_t fastest_us, slowest_us;     /* of the last era of events; */
+	uint64_t era_fastest, era_slowest;   /* so far of this one, */
+	uint32_t era_n;                      /* which has had so many */
 	uint64_t pace_us;                    /* when the next one is due by the even flow */
 	uint64_t denied_us;                  /* until when one had to wait last, 0 = never */
 };
 
 /* One event under way: embedded in whoever makes it happen. */
-enum rate_ticket_state { TICKET_NONE, TICKET_RESERVED, TICKET_BEGUN };
+enum rate_ticket_state { TICKET_NONE, TICKET_RESERVED, TICKET_BEGUN, TICKET_LATE /* taken for done */ };
 struct rate_ticket {
 	struct rate_window *of;
 	struct rate_ticket *prev, *next;
