@@ -183,6 +183,7 @@ static bool number(const char *option, const char *text, long long max, long lon
 static bool given_facts(struct explain *x, struct error *err)
 {
 	struct facts *f = &x->facts;
+	struct addr recv;
 	long long n;
 
 	*f = (struct facts){.mailfrom = x->from,
@@ -197,6 +198,8 @@ static bool given_facts(struct explain *x, struct error *err)
 		return error_set(err, "--from: \"%s\" is not an address", x->from);
 	if (x->client && !addr_parse(x->client, &x->client_addr, err))
 		return error_at(err, "--client");
+	if (x->recv_ip && !addr_parse(x->recv_ip, &recv, err))
+		return error_at(err, "--recv-ip");
 	f->sender_ip = x->client ? &x->client_addr : NULL;
 	if (x->recv_port) {
 		if (!number("--recv-port", x->recv_port, 65535, &n, err))

@@ -106,6 +106,9 @@ class Sendmail:
         return [os.path.basename(name) for name in glob.glob(self.words["queue"] + "/qf*")]
 
     def flush(self):
+        """What the sendmail command could not hand to the daemon, then what the daemon could not hand over"""
+        if os.listdir(self.words["client_queue"]):
+            subprocess.run(self.argv("-Ac", "-q", "-v", conf="submit.cf"), check=False, timeout=60, capture_output=True)
         subprocess.run(self.argv("-q", "-v"), check=False, timeout=60, capture_output=True)
 
     def sendmail(self, sender, recipients, message):

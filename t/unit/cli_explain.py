@@ -199,6 +199,7 @@ Recipient bob@gmail.com: acme, by match_domain
 def refusals(d):
     for args, code, what in ((["--to", "x@y"], 2, "--from"), (["--from", "a@b", "--what"], 2, "--what"),
                              (["--from", "a@b", "--client", "nonsense"], 2, "--client"),
+                             (["--from", "a@b", "--recv-ip", "nonsense"], 2, "--recv-ip"),
                              (["--from", "a@b", "--header", "no colon"], 2, "--header"),
                              (["--from", "a@b", "--id", "12"], 2, "--id"),
                              (["--from", "a@b", "--message", "/nonexistent"], 2, "/nonexistent"),
