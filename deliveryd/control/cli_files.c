@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "conf/option_table.h"
 #include "control/cli.h"
 #include "control/cli_host.h"
 #include "policy/policy.h"
@@ -17,7 +18,8 @@ static bool names_socket(const struct conf *conf, bool milter)
 {
 	struct conf_origin origin;
 
-	return conf && conf_eval(conf, milter ? "milter.control" : "control.listen", NULL, NULL, &origin, NULL) &&
+	return conf &&
+	       conf_eval(conf, milter ? "milter.control" : "control.listen", NULL, NULL, &origin, NULL) &&
 	       strcmp(origin.where, "built-in") != 0;
 }
 
@@ -131,7 +133,8 @@ struct eval {
 static int parse_eval(struct cli *cli, struct eval *e)
 {
 	if (cli->argc < 2 || strcmp(cli->argv[0], "eval") != 0)
-		return cli_usage("config: eval OPTION [--binding B] [--domain D]");
+		return cli_usage("config: eval OPTION [--binding B] [--domain D], or list bindings | groups "
+		                 "| options");
 	e->option = cli->argv[1];
 	e->binding = e->domain = NULL;
 	for (int i = 2; i < cli->argc; i++) {
@@ -176,12 +179,73 @@ static int print_eval(struct cli *cli, const struct conf *conf, const struct eva
 	return CLI_DONE;
 }
 
+static void list_bindings(const struct conf *conf, json_t *names)
+{
+	for (uint32_t i = 0; i < conf_n_bindings(conf); i++)
+		json_array_append_new(names, json_string(conf_binding(conf, i)->name));
+}
+
+static void list_groups(const struct conf *conf, json_t *names)
+{
+	for (uint32_t i = 0; i < conf_n_groups(conf); i++)
+		if (strcmp(conf_group(conf, i)->name, "default") != 0) /* no target */
+			json_array_append_new(names, json_string(conf_group(conf, i)->name));
+}
+
+static void list_options(const struct conf *conf, json_t *names)
+{
+	(void)conf;
+	for (size_t i = 0; i < OPT_COUNT; i++)
+		json_array_append_new(names, json_string(option_rows[i].name));
+	for (size_t i = 0; i < PROC_COUNT; i++)
+		json_array_append_new(names, json_string(process_rows[i].full_name));
+}
+
+static const struct {
+	const char *what;
+	void (*list)(const struct conf *, json_t *names);
+} lists[] = {{"bindings", list_bindings}, {"groups", list_groups}, {"options", list_options}};
+
+/* Names for people and for the shell's completion: what is known while the files are half edited. */
+static int config_list(struct cli *cli)
+{
+	struct errors errors = {0};
+	json_t *names = json_array(), *name;
+	struct conf *conf;
+	size_t which = 0, i;
+
+	while (which < array_len(lists) && (cli->argc != 2 || strcmp(cli->argv[1], lists[which].what) != 0))
+		which++;
+	if (which == array_len(lists)) {
+		json_decref(names);
+		return cli_usage("config: list bindings | groups | options");
+	}
+	conf = conf_load_anyway(cli->config_path, &errors);
+	lists[which].list(conf, names);
+	json_array_foreach (names, i, name) {
+		if (!cli->json)
+			puts(json_string_value(name));
+	}
+	if (cli->json) {
+		json_dumpf(names, stdout, JSON_INDENT(2));
+		putchar('\n');
+	}
+	json_decref(names);
+	conf_unref(&conf);
+	errors_free(&errors);
+	return CLI_DONE;
+}
+
 int cmd_config(struct cli *cli)
 {
 	struct errors errors = {0};
 	struct conf *conf;
 	struct eval e;
-	int code = parse_eval(cli, &e);
+	int code;
+
+	if (cli->argc && strcmp(cli->argv[0], "list") == 0)
+		return config_list(cli);
+	code = parse_eval(cli, &e);
 
 	if (code != CLI_DONE)
 		return code;

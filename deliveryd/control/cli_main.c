@@ -18,7 +18,8 @@ static const struct command {
 } commands[] = {
         {"check", "[--host] [FILE]", "check the configuration; says every error with file, path and remedy",
                 cmd_check},
-        {"config", "eval OPTION [--binding B] [--domain D]", "an option's value and where it comes from",
+        {"config", "eval OPTION [--binding B] [--domain D] | list bindings|groups|options",
+                "an option's value and where it comes from; names",
                 cmd_config},
         {"explain", "--from A [--to B]... [--client IP] [--header 'N: V']... [--message FILE] [--live]",
                 "which binding a message gets and why; with what source, route, limits", cmd_explain},
