@@ -410,6 +410,8 @@ static bool import_all(struct import *x, struct cli *cli, const char *path)
 
 static void import_free(struct import *x)
 {
+	while (loop_step(x->loop)) /* spares under way, say */
+		;
 	spool_close(&x->spool);
 	workers_free(&x->disk);
 	loop_free(&x->loop);
