@@ -51,6 +51,7 @@ static void test_examples(void **state)
 	load_example("two-customers");
 	load_example("pool-with-weights");
 	load_example("esp-customer-header");
+	load_example("limits");
 	load_example("receivers-replies");
 	load_example("smart-host-lmtp");
 }
