@@ -204,7 +204,7 @@ void smtp_session_timed_out(struct session *s)
 	        : s->state == SMTP_CONNECT ? "4.4.1"
 	                                   : "4.4.2",
 	        "timed out while %s%s", smtp_state_words(s->state), smtp_egress_via(s));
-	smtp_session_fail(s, &why, s->state == SMTP_SECRET ? SMTP_OURS : SMTP_SILENT, SMTP_END_RESET);
+	smtp_session_fail(s, &why, s->state == SMTP_SECRET ? SMTP_OURS : SMTP_PEER, SMTP_END_RESET);
 }
 
 /* Our own bytes cannot be had. The connection ends before end of data, so that the peer takes nothing. */

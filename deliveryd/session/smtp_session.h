@@ -37,8 +37,7 @@ enum smtp_state {
 /* Who is to blame for the end of a session. */
 enum smtp_cause {
 	SMTP_PEER_GONE, /* the peer closed, reset, or said 421 */
-	SMTP_SILENT,    /* nothing came in time */
-	SMTP_PEER,      /* anything else of the connection's: refused, not SMTP */
+	SMTP_PEER,      /* anything else of the connection's: refused, silent, not SMTP */
 	SMTP_OURS,      /* source address, disk, stopping */
 };
 /* How it ends. */

@@ -136,10 +136,9 @@ void smtp_transaction_lost(struct session *s, const struct outcome *why, enum sm
 		return;
 	/*
 	 * With BDAT the end may be out before there is a reply to MAIL. Who closes then has not come to it: else there
-	 * would be replies. But who is silent, or cut off by us, may.
+	 * would be replies. But when it is we who give up the other side goes on reading.
 	 */
-	bool ended = s->state == SMTP_DOT ||
-	             (smtp_transaction_ended(s) && (cause == SMTP_OURS || cause == SMTP_SILENT));
+	bool ended = smtp_transaction_ended(s) && (s->state == SMTP_DOT || cause != SMTP_PEER_GONE);
 	if ((s->state == SMTP_MAIL || s->state == SMTP_ENVELOPE) && cause == SMTP_PEER_GONE &&
 	        s->completed > 0 && !(ended && why->ours))
 		job->begun = false;

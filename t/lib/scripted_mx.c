@@ -481,7 +481,7 @@ static void mail_keep(struct conn *c)
 	struct str list;
 	unsigned i;
 
-	if (c->kept || c->code / 100 != 2 || strcmp(c->point, "DOT") != 0)
+	if (c->kept || c->n_accepted == 0 || c->code / 100 != 2 || strcmp(c->point, "DOT") != 0)
 		return;
 	c->kept = true;
 	mx->mails = mem_array(mx->mails, mx->n_mails + 1, sizeof(*mx->mails));
