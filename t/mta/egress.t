@@ -7,6 +7,7 @@ import smtplib
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import netns  # noqa: E402
 from certs import Authority  # noqa: E402
 from mta import message, run, standard_policy, wait_for  # noqa: E402
 from rig import port_open  # noqa: E402
@@ -33,7 +34,7 @@ external: {source}
 clientmethod: none
 socksmethod: none
 user.privileged: root
-user.notprivileged: nobody
+user.notprivileged: root
 client pass {{
     from: 127.0.0.0/8 to: 0.0.0.0/0
 }}
@@ -183,4 +184,5 @@ def body(tap, rig):
     tap.equal(rig.stop("deliveryd"), 0, "deliveryd stops in good order")
 
 
+netns.enter()  # where HAProxy may take any address
 run(body)
