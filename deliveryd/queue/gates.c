@@ -77,11 +77,25 @@ static bool any_throttle(const struct traffic *t, struct throttle *const host[N_
 	return any;
 }
 
+/* One that was taken for done keeps its throttle from going no longer. */
+static void forget_late(struct gates *g, const struct throttle *t)
+{
+	struct rate_ticket *of_host[2 + JOBS_MAX] = {&g->opened[OF_HOST], &g->first[OF_HOST]};
+	for (unsigned i = 0; i < JOBS_MAX; i++)
+		of_host[2 + i] = &g->jobs[i].of[OF_HOST];
+	for (unsigned i = 0; i < array_len(of_host); i++) {
+		if (of_host[i]->state == TICKET_LATE && throttle_has(t, of_host[i]))
+			rate_ticket_give_back(of_host[i]);
+	}
+}
+
 static void use_host(struct gates *g, struct throttle *const host[N_THROTTLE_KINDS])
 {
 	for (unsigned kind = 0; kind < N_THROTTLE_KINDS; kind++) {
 		struct throttle *before = g->host[kind];
 		g->host[kind] = host[kind] ? throttle_use(host[kind]) : NULL;
+		if (before && before != host[kind])
+			forget_late(g, before);
 		throttle_unuse(&before);
 	}
 }

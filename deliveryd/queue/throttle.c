@@ -337,6 +337,11 @@ static struct throttle *throttle_of(const struct rate_ticket *ticket)
 	return container_of(ticket->of, struct throttle, window);
 }
 
+bool throttle_has(const struct throttle *t, const struct rate_ticket *ticket)
+{
+	return ticket->state != TICKET_NONE && ticket->of == &t->window;
+}
+
 void throttle_reserve(struct throttle *t, struct rate_ticket *ticket)
 {
 	rate_ticket_reserve(ticket, &t->window, queue_now(t->all->q));

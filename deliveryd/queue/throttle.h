@@ -46,6 +46,8 @@ void throttle_begin(struct throttles *, struct rate_ticket *);
 void throttle_done(struct throttles *, struct rate_ticket *);
 void throttle_give_back(struct throttles *, struct rate_ticket *);
 
+bool throttle_has(const struct throttle *, const struct rate_ticket *);
+
 bool throttle_restore(struct throttles *, const char *key, const char *value); /* false: not one */
 void throttles_start(struct throttles *);
 void throttles_committed(struct throttles *); /* results have become durable */

@@ -516,6 +516,27 @@ static void test_reload(void **state)
 	log_free(&log);
 }
 
+/* A host's throttle goes with a reload while a message that it counted is still under way, for long. */
+static void test_host_throttle_goes(void **state)
+{
+	(void)state;
+	struct log log;
+	struct rig *rig = rig_logged("{'hosts': {'mx-203.0.113.1': {'outbound_throttle_messages': '5/20', "
+	                             "'outbound_throttle_connections': '5/20'}}}",
+	        &log);
+	rig_route(rig, "example.com", "10 203.0.113.1");
+	rig_mx(rig, "203.0.113.1")->job_us = 1000 * SECOND_US;
+	rig_start(rig);
+	send_many(rig, "default", "example.com", 3);
+	rig_run(rig, 100 * SECOND_US);
+	rig_reload(rig, "{}");
+	rig_run(rig, 300 * SECOND_US);
+	send_many(rig, "default", "example.com", 3);
+	assert_true(rig_run_out(rig, 5000 * SECOND_US));
+	rig_free(&rig);
+	log_free(&log);
+}
+
 /* What holds a queue back is told: in `queues`, with the time, once as an event, and counted. */
 static void test_told(void **state)
 {
@@ -552,6 +573,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_restart),
         cmocka_unit_test(test_written_ahead),
         cmocka_unit_test(test_reload),
+        cmocka_unit_test(test_host_throttle_goes),
         cmocka_unit_test(test_told),
 };
 
