@@ -274,15 +274,27 @@ static void on_body(void *ctx, struct body *takes, enum body_error error)
 		handoff_gone(h);
 }
 
+/* Counted and, where it is not taken as it is, told. */
+static void note_stamp(struct handoff_session *s)
+{
+	struct handoff *h = s->handoff;
+	enum reply verdict = s->t.n_rcpts > 0 ? s->t.rcpts[0].verdict : REPLY_NONE;
+	bool refused = verdict == REPLY_UNSTAMPED_LATER || verdict == REPLY_UNSTAMPED_REJECT;
+
+	if (s->t.unstamped)
+		metric_add(h->metrics.unstamped, 1);
+	if (s->t.stamp_reason != STAMP_OK)
+		metric_add(h->metrics.bad_stamp[s->t.stamp_reason], 1);
+	if (refused || s->t.stamp_reason != STAMP_OK)
+		stamp_alarm(&h->stamp_alarm, s->t.stamp_reason, s->t.message->id, loop_now_us(h->loop));
+}
+
 static void end_of_data(struct handoff_session *s)
 {
 	struct body_writer *writer;
 	bool stored = transaction_decide(&s->t, s->protocol != PROTOCOL_LMTP);
 
-	if (s->t.unstamped)
-		metric_add(s->handoff->metrics.unstamped, 1);
-	if (s->t.stamp_reason != STAMP_OK)
-		metric_add(s->handoff->metrics.bad_stamp[s->t.stamp_reason], 1);
+	note_stamp(s);
 	for (int i = QUOTA_MESSAGES; i < N_QUOTA_VERDICTS; i++)
 		metric_add(s->handoff->metrics.quota[i], s->t.refused_by_quota[i]);
 	if (!stored) {

@@ -11,6 +11,7 @@
 #define HANDOFF_HANDOFF_SESSION_H
 
 #include <sys/queue.h>
+#include "handoff/stamp_alarm.h"
 #include "handoff/transaction.h"
 
 #define READ_MAX (64 * 1024)
@@ -99,6 +100,7 @@ struct handoff {
 	struct timer stopped_timer;
 	void (*stopped)(void *ctx);
 	void *stopped_ctx;
+	struct stamp_alarm stamp_alarm;
 	char *buffer; /* owns; what is being consumed: no session keeps one for itself */
 	struct {
 		metric *sessions, *connections, *messages, *bytes, *overload, *evicted, *pauses, *discarded;

@@ -2,6 +2,7 @@
  * Stamps, good and bad, and mail without: which binding gets it, which reply, which event (design section 6).
  */
 #include "config.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "t/lib/handoff_rig.h"
 #include "t/lib/test.h"
@@ -263,7 +264,8 @@ static void test_rule_behind_many_fields(void **state)
 	configure(&rig, "policy", "tempfail", policy);
 	str_init(&message);
 	for (unsigned i = 0; i < 20000; i++)
-		str_printf(&message, "X-Other-%u: a value so that it is more than a megabyte in all: %080u\r\n", i, i);
+		str_printf(&message,
+		        "X-Other-%u: a value so that it is more than a megabyte in all: %080u\r\n", i, i);
 	str_add(&message, "X-C: beta\r\n\r\nbody\r\n");
 	expect(&rig, "a@b.example", message.data, "250 2.0.0", "beta");
 	str_free(&message);
@@ -604,8 +606,50 @@ static void test_reload_within_a_transaction(void **state)
 	rig_free(&rig);
 }
 
+struct journal {
+	unsigned n;
+	char last[500];
+};
+
+static void keep_line(void *ctx, enum log_level level, const char *line)
+{
+	struct journal *j = ctx;
+
+	assert_int_equal(level, LOG_LEVEL_WARNING);
+	j->n++;
+	snprintf(j->last, sizeof(j->last), "%s", line);
+}
+
+/* The journal says why mail waits and what to do, once a minute for each reason. */
+static void test_told_in_the_journal(void **state)
+{
+	struct journal journal = {0};
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig, NULL, NULL);
+	configure(&rig, "tempfail", "tempfail", POLICY);
+	log_capture(keep_line, &journal);
+	expect(&rig, "a@acme.example", "X-Binding: acme\r\n\r\nx\r\n", "250 2.0.0", "acme");
+	assert_int_equal(journal.n, 0);
+	for (int i = 0; i < 3; i++)
+		expect(&rig, "a@acme.example", "X-Binding: nobody\r\n\r\nx\r\n", "451 4.7.1", NULL);
+	assert_int_equal(journal.n, 1);
+	assert_non_null(strstr(journal.last, "has a stamp that names a binding or group there is not: "));
+	expect(&rig, "a@acme.example", "Subject: x\r\n\r\nx\r\n", "451 4.7.1", NULL);
+	assert_int_equal(journal.n, 2);
+	assert_non_null(strstr(journal.last, "has no stamp: does the MTA ask bindpost-milter"));
+	rig_advance(&rig, 61);
+	expect(&rig, "a@acme.example", "X-Binding: nobody\r\n\r\nx\r\n", "451 4.7.1", NULL);
+	assert_int_equal(journal.n, 3);
+	assert_non_null(strstr(journal.last, "(and 2 more since this was last said)"));
+	log_capture(NULL, NULL);
+	rig_free(&rig);
+}
+
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stamps),
+        cmocka_unit_test(test_told_in_the_journal),
         cmocka_unit_test(test_stamp_in_the_body),
         cmocka_unit_test(test_unstamped),
         cmocka_unit_test(test_null_sender),
