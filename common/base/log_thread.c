@@ -27,10 +27,13 @@ static struct {
 	atomic_bool running;
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t wake;
+	pthread_cond_t end;
 	struct str waiting;
 	uint64_t dropped;
 	bool stopping;
-} writer = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+	bool ended; /* all is written: a join does not wait */
+} writer = {
+        .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .end = PTHREAD_COND_INITIALIZER};
 
 /* A stderr that is gone is nobody's business. */
 static void write_all(const char *text, size_t len)
@@ -90,6 +93,10 @@ static void *writer_main(void *arg)
 		str_clear(&lines);
 	} while (!stopping);
 	str_free(&lines);
+	pthread_mutex_lock(&writer.lock);
+	writer.ended = true;
+	pthread_cond_signal(&writer.end);
+	pthread_mutex_unlock(&writer.lock);
 	return NULL;
 }
 
@@ -98,7 +105,7 @@ bool log_thread_start(struct error *err)
 	sigset_t all, before;
 
 	str_init(&writer.waiting);
-	writer.stopping = false;
+	writer.stopping = writer.ended = false;
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	errno = pthread_create(&writer.thread, NULL, writer_main, NULL);
@@ -126,15 +133,22 @@ bool log_thread_take(const char *line, size_t len)
 void log_thread_stop(void)
 {
 	struct timespec until;
+	bool ended;
+	int rc = 0;
 
 	if (!atomic_exchange(&writer.running, false))
 		return;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += LAST_WORDS_S;
 	pthread_mutex_lock(&writer.lock);
 	writer.stopping = true;
 	pthread_cond_signal(&writer.wake);
+	while (!writer.ended && rc == 0)
+		rc = pthread_cond_clockwait(&writer.end, &writer.lock, CLOCK_MONOTONIC, &until);
+	ended = writer.ended;
 	pthread_mutex_unlock(&writer.lock);
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += LAST_WORDS_S;
-	if (pthread_clockjoin_np(writer.thread, NULL, CLOCK_MONOTONIC, &until) == 0)
-		str_free(&writer.waiting); /* else it may still look at it: the process ends */
+	if (!ended)
+		return; /* it may still look at what it owns: the process ends */
+	pthread_join(writer.thread, NULL);
+	str_free(&writer.waiting);
 }
