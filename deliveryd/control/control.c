@@ -71,6 +71,12 @@ void control_send_json(struct evhttp_request *req, int code, const struct str *j
 	send_text(req, code, "application/json", json);
 }
 
+void control_request_gone(struct evhttp_request *req)
+{
+	if (!evhttp_request_get_connection(req))
+		evhttp_request_free(req);
+}
+
 void control_send_error(struct evhttp_request *req, int code, const char *why)
 {
 	struct json_out j;
@@ -103,6 +109,7 @@ static void client_gone(struct evhttp_connection *conn, void *arg)
 	struct pending *p = arg;
 
 	(void)conn;
+	control_request_gone(p->request);
 	p->request = NULL;
 }
 

@@ -364,6 +364,7 @@ static void client_gone(struct evhttp_connection *conn, void *arg)
 	struct changing *c = arg;
 
 	(void)conn;
+	control_request_gone(c->request);
 	c->request = NULL;
 }
 

@@ -37,6 +37,7 @@ static void client_gone(struct evhttp_connection *conn, void *arg)
 	struct asked *a = arg;
 
 	(void)conn;
+	control_request_gone(a->request);
 	a->request = NULL;
 }
 

@@ -13,6 +13,10 @@
 void control_send_json(struct evhttp_request *, int code, const struct str *json);
 void control_send_error(struct evhttp_request *, int code, const char *why);
 
+/* For close callbacks: evhttp lets go of a request that is not answered yet when its connection fails, and leaves it to
+ * whoever was to answer. */
+void control_request_gone(struct evhttp_request *);
+
 /* Who is at the other end: "root (uid 0)" by the socket's peer credentials, or the address of a TCP client. */
 void control_who(struct evhttp_request *, struct str *who);
 

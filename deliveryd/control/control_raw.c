@@ -63,6 +63,7 @@ static void client_gone(struct evhttp_connection *conn, void *arg)
 	struct reading *r = arg;
 
 	(void)conn;
+	control_request_gone(r->request);
 	r->request = NULL;
 	if (!r->loading) /* else the answer is due */
 		reading_free(r);

@@ -47,8 +47,11 @@ static void tracing_free(struct tracing *t)
 
 static void client_gone(struct evhttp_connection *conn, void *arg)
 {
+	struct tracing *t = arg;
+
 	(void)conn;
-	tracing_free(arg);
+	control_request_gone(t->request);
+	tracing_free(t);
 }
 
 /* A Unix socket's other end that only sends no more may still read; TCP cannot tell. */
