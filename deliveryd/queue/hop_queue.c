@@ -124,6 +124,11 @@ void next_hop_of(const struct hop_queue *hq, struct next_hop *hop)
 
 /* --- traffic ----------------------------------------------------------------------------------------------------- */
 
+static char *copy(const char *text)
+{
+	return text ? mem_strdup(text) : NULL;
+}
+
 struct failure *failure_new(const struct outcome *o, const struct session_facts *facts)
 {
 	struct failure *f = mem_zalloc(sizeof(*f));
@@ -134,10 +139,14 @@ struct failure *failure_new(const struct outcome *o, const struct session_facts 
 	f->facts.peer = facts->peer;
 	f->facts.proxy = facts->proxy;
 	f->facts.claimed = facts->claimed;
-	if (facts->mx)
-		f->facts.mx = f->mx = mem_strdup(facts->mx);
-	if (facts->ehlo)
-		f->facts.ehlo = f->ehlo = mem_strdup(facts->ehlo);
+	f->facts.tls_resumed = facts->tls_resumed;
+	f->facts.tls_insecure_mx = facts->tls_insecure_mx;
+	f->facts.mx = f->mx = copy(facts->mx);
+	f->facts.ehlo = f->ehlo = copy(facts->ehlo);
+	f->facts.tls_version = f->tls_version = copy(facts->tls_version);
+	f->facts.tls_cipher = f->tls_cipher = copy(facts->tls_cipher);
+	f->facts.tls_verified = f->tls_verified = copy(facts->tls_verified);
+	f->facts.tls_sni = f->tls_sni = copy(facts->tls_sni);
 	return f;
 }
 
@@ -147,6 +156,10 @@ void failure_free(struct failure **pf)
 		return;
 	free((*pf)->mx);
 	free((*pf)->ehlo);
+	free((*pf)->tls_version);
+	free((*pf)->tls_cipher);
+	free((*pf)->tls_verified);
+	free((*pf)->tls_sni);
 	mem_free(pf);
 }
 
@@ -232,7 +245,8 @@ struct limit *traffic_pair_limit(struct traffic *t)
 struct counts pairs_counts(struct queue *q, uint32_t binding, uint32_t hop)
 {
 	struct counts c = {0};
-	for (const struct pair *p = q->n_pair_buckets ? *pair_bucket(q, binding, hop) : NULL; p; p = p->hash_next) {
+	for (const struct pair *p = q->n_pair_buckets ? *pair_bucket(q, binding, hop) : NULL; p;
+	        p = p->hash_next) {
 		if (p->binding != binding || p->hop != hop)
 			continue;
 		for (const struct link *l = p->traffics.next; l != &p->traffics; l = l->next) {

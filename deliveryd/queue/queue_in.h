@@ -179,8 +179,8 @@ struct traffic {
 /* Why deliveries could not be attempted, or an attempt ended before theirs began. */
 struct failure {
 	struct outcome outcome;
-	struct session_facts facts; /* mx and ehlo are owned below */
-	char *mx, *ehlo;
+	struct session_facts facts; /* texts are owned below */
+	char *mx, *ehlo, *tls_version, *tls_cipher, *tls_verified, *tls_sni;
 };
 struct failure *failure_new(const struct outcome *, const struct session_facts *);
 void failure_free(struct failure **);

@@ -174,17 +174,22 @@ static void count_handshake(struct session *s)
 	metric_add(s->net->metrics.tls_handshakes[i], 1);
 }
 
-static void tls_is_up(struct session *s)
+/* For events, of a certificate that is refused as well */
+static void take_facts(struct session *s)
 {
-	count_handshake(s);
 	tls_stream_facts(&s->stream, &s->tls_facts);
-	if (s->tls_facts.resumed)
-		metric_add(s->net->metrics.tls_resumed, 1);
 	s->facts.tls_version = s->tls_facts.version;
 	s->facts.tls_cipher = s->tls_facts.cipher;
 	s->facts.tls_sni = sni_of(s);
 	s->facts.tls_resumed = s->tls_facts.resumed;
 	s->facts.tls_insecure_mx = s->tlsa && !s->tlsa->mx_secure;
+}
+
+static void tls_is_up(struct session *s)
+{
+	count_handshake(s);
+	if (s->tls_facts.resumed)
+		metric_add(s->net->metrics.tls_resumed, 1);
 	s->tls = true;
 	smtp_trace_tls(s);
 	s->offer = (struct smtp_offer){0}; /* what was offered in clear text counts no more */
@@ -208,6 +213,7 @@ static void check_certificate(struct session *s)
 	struct error err;
 	struct str text;
 
+	take_facts(s);
 	if (certificate_ok(s, &err)) {
 		tls_is_up(s);
 		return;
