@@ -17,7 +17,10 @@
 #include "spool/view_log.h"
 #include "spool/view_rows.h"
 
-#define EVERY_S 5
+/* At most a twentieth of one core: the more a round had to do, the longer the pause. */
+#define PAUSE_MIN_US (5 * SECOND_US)
+#define PAUSE_MAX_US (60 * SECOND_US)
+#define PAUSE_SHARE 19u
 #define SLICE_BYTES ((size_t)16 << 20) /* of records without bodies, held in memory */
 #define AHEAD_MAX                                                                                            \
 	((uint64_t)256 << 20) /* of the write-ahead file: who reads for that long makes the view wait */
@@ -205,12 +208,26 @@ bool view_round(struct view *v)
 
 /* ---- the thread ---- */
 
-static void pause_thread(struct view *v)
+static uint64_t time_us(clockid_t which)
 {
+	struct timespec t = {0};
+
+	(void)clock_gettime(which, &t);
+	return (uint64_t)t.tv_sec * SECOND_US + (uint64_t)t.tv_nsec / 1000;
+}
+
+static void pause_thread(struct view *v, uint64_t round_us)
+{
+	uint64_t pause = PAUSE_SHARE * round_us, end;
 	struct timespec until;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += EVERY_S;
+	if (pause < PAUSE_MIN_US)
+		pause = PAUSE_MIN_US;
+	if (pause > PAUSE_MAX_US)
+		pause = PAUSE_MAX_US;
+	end = time_us(CLOCK_MONOTONIC) + pause;
+	until = (struct timespec){
+	        .tv_sec = (time_t)(end / SECOND_US), .tv_nsec = (long)(end % SECOND_US) * 1000};
 	(void)pthread_mutex_lock(&v->mutex);
 	while (!v->stopping && pthread_cond_timedwait(&v->wake, &v->mutex, &until) == 0)
 		;
@@ -225,8 +242,10 @@ static void *thread_main(void *ctx)
 	/* mail goes first */
 	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19);
 	while (!v->stopping) {
+		uint64_t before = time_us(CLOCK_THREAD_CPUTIME_ID);
+
 		(void)view_round(v);
-		pause_thread(v);
+		pause_thread(v, time_us(CLOCK_THREAD_CPUTIME_ID) - before);
 	}
 	return NULL;
 }
