@@ -11,10 +11,11 @@
  * at, and only where there are rules. Patterns are compiled when first met and kept until the configuration changes; each
  * match has its limits, and what patterns that gave up once may waste is bounded for each minute.
  *
- * Replies are counted for (rule, binding, recipient domain) in sixteenths of the window; of these counts there are no
- * more than COUNTS_MAX, the one used longest ago gives way.
+ * Replies are counted for (rule, binding, recipient domain): up to EXACT_MAX by their times, more in sixteenths of the
+ * window. Of these counts there are no more than COUNTS_MAX, the one used longest ago gives way.
  */
 #define PARTS 16u
+#define EXACT_MAX 128u
 #define COUNTS_MAX 10000u
 #define SUSPENSIONS_MAX 100000u /* with more, mail of yet others is only deferred */
 #define SCRATCH_US (60 * SECOND_US)
@@ -32,7 +33,9 @@ struct count_key {
 };
 struct count {
 	struct count_key key;
-	uint64_t part; /* number of the newest sixteenth */
+	uint64_t *times; /* owns: a ring of the newest, as many as the threshold; NULL = counted in parts */
+	uint32_t at, n_times; /* of the ring: where the next goes, which is the oldest once it is full */
+	uint64_t part;        /* number of the newest sixteenth */
 	uint32_t n[PARTS];
 	uint64_t acts_until_us; /* what it began lasts until then */
 	UT_hash_handle hh;
@@ -55,6 +58,7 @@ static void forget_count(struct queue *q, struct count *c)
 	HASH_DEL(q->responses->counts, c);
 	intern_drop(q->names, c->key.rule);
 	intern_drop(q->names, c->key.domain);
+	free(c->times);
 	free(c);
 }
 
@@ -139,6 +143,7 @@ static struct count *count_get(struct queue *q, const struct response_rule *rule
 	str_init(&text);
 	label(rule, &text);
 	response_then_print(rule, &text);
+	str_printf(&text, " %u", (unsigned)rule->count);
 	key.rule = intern_get(q->names, text.data);
 	str_free(&text);
 	HASH_FIND(hh, r->counts, &key, sizeof(key), c);
@@ -150,6 +155,8 @@ static struct count *count_get(struct queue *q, const struct response_rule *rule
 			forget_count(q, r->counts);
 		c = mem_zalloc(sizeof(*c));
 		c->key = key;
+		if (rule->count <= EXACT_MAX)
+			c->times = mem_array(NULL, rule->count, sizeof(*c->times));
 		intern_ref(q->names, key.domain);
 	}
 	HASH_ADD(hh, r->counts, key, sizeof(key), c);
@@ -168,6 +175,23 @@ static uint64_t sum(struct count *c, uint64_t part)
 	return n;
 }
 
+static bool reached_exactly(struct count *c, const struct response_rule *rule, uint64_t now, bool counts)
+{
+	if (counts) {
+		c->times[c->at] = now;
+		c->at = (c->at + 1) % rule->count;
+		c->n_times += c->n_times < rule->count;
+	}
+	return c->n_times == rule->count && now - c->times[c->at] <= rule->seconds * SECOND_US;
+}
+
+static bool reached_in_parts(struct count *c, const struct response_rule *rule, uint64_t now, bool counts)
+{
+	uint64_t n = sum(c, now / (rule->seconds * SECOND_US / PARTS));
+	c->n[c->part % PARTS] += counts;
+	return n + counts >= rule->count;
+}
+
 static bool lasts(const struct response_rule *rule)
 {
 	return rule->then == RESPONSE_SUSPEND || rule->then == RESPONSE_REDUCE;
@@ -179,20 +203,16 @@ static bool reached(struct queue *q, const struct response_rule *rule, const str
 	if (rule->count <= 1)
 		return true;
 	struct count *c = count_get(q, rule, d);
-	uint64_t now = queue_now(q), length = rule->seconds * SECOND_US / PARTS;
-	uint64_t n = sum(c, now / length);
+	uint64_t now = queue_now(q);
 	if (c->acts_until_us > now)
 		return true;
-	if (counts) {
-		c->n[c->part % PARTS]++;
-		n++;
-	}
-	if (n < rule->count)
+	if (!(c->times ? reached_exactly(c, rule, now, counts) : reached_in_parts(c, rule, now, counts)))
 		return false;
 	if (lasts(rule)) {
 		uint64_t s = rule->then == RESPONSE_SUSPEND ? rule->argument : rule->lasts_s;
 		c->acts_until_us = now + s * SECOND_US;
 		memset(c->n, 0, sizeof(c->n));
+		c->n_times = c->at = 0;
 	}
 	return true;
 }

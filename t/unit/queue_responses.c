@@ -164,6 +164,36 @@ static void test_threshold(void **state)
 	rig_free(&rig);
 }
 
+/* To the second for small counts, in parts of the window for large ones. */
+static void test_windows(void **state)
+{
+	(void)state;
+	struct rig *rig =
+	        ready_rig(WITH_RULES("{'code': 451, 'threshold': '200/160', 'then': 'suspend 1h'}"));
+	rig_mx(rig, "203.0.113.1")->says = says_later;
+	for (int i = 0; i < 190; i++) {
+		send_to(rig, "acme", "x@example.com");
+		rig_run(rig, SECOND_US);
+	}
+	assert_int_equal(rig_count(rig, "suspend"), 0); /* 160 in each window */
+	for (int i = 0; i < 60; i++)
+		send_to(rig, "acme", "x@example.com");
+	rig_run(rig, 10 * SECOND_US);
+	assert_int_equal(rig_count(rig, "suspend"), 1);
+	rig_free(&rig);
+
+	for (unsigned gap = 30; gap <= 31; gap++) {
+		rig = ready_rig(WITH_RULES("{'code': 451, 'threshold': '3/1m', 'then': 'suspend 1h'}"));
+		rig_mx(rig, "203.0.113.1")->says = says_later;
+		for (int i = 0; i < 6; i++) {
+			send_to(rig, "acme", "x@example.com");
+			rig_run(rig, gap * SECOND_US);
+		}
+		assert_int_equal(rig_count(rig, "suspend"), gap == 30);
+		rig_free(&rig);
+	}
+}
+
 /* --- reduce_connections ------------------------------------------------------------------------------------------------ */
 
 static void banner_says(struct rig_mx *mx, struct session_job *job, uint32_t i, struct outcome *o)
@@ -400,6 +430,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_suspend),
         cmocka_unit_test(test_suspend_survives_and_is_undone),
         cmocka_unit_test(test_threshold),
+        cmocka_unit_test(test_windows),
         cmocka_unit_test(test_reduce_connections),
         cmocka_unit_test(test_reduce_at_work),
         cmocka_unit_test(test_elsewhere_is_another_host),
