@@ -61,6 +61,7 @@ struct choice {
 	struct health_who who; /* demand_health() */
 	bool may_recover;      /* one of them for another reason than that it is unfit */
 	bool probing;          /* an address on probation has its one session under way */
+	bool probation;        /* `addr` is on probation */
 	bool source_down;
 	struct proxy *proxy; /* the egress proxy is down */
 	bool slow
@@ -106,14 +107,17 @@ static enum source_state source_for(struct hop_queue *hq, const struct route_add
 	return SOURCE_OK;
 }
 
-/* While a session of one family opens slowly, the other is tried; but nothing of a worse preference for that. */
+/*
+ * While a session of one family opens slowly, the other is tried; but nothing of a worse preference for that. Unless it is
+ * to find out about an address that has failed before: that one has had its chance when it is slow.
+ */
 static void look_at_slow(struct hop_queue *hq, struct choice *c)
 {
 	const struct traffic *t = hq->traffic;
 	c->worst = UINT16_MAX;
 	for (const struct link *l = t->conns.next; t->n_slow && l != &t->conns; l = l->next) {
 		const struct conn *conn = container_of(l, struct conn, of_traffic);
-		if (!conn->slow)
+		if (!conn->slow || conn->probation)
 			continue;
 		c->slow[conn->to.addr.family == AF_INET6] = true;
 		if (c->worst == UINT16_MAX || conn->to.preference > c->worst)
@@ -148,6 +152,23 @@ static enum health_state health_for(
 	return host == HEALTH_PROBATION ? host : demand == HEALTH_PROBATION ? demand : host;
 }
 
+/* One session at a time finds out whether what has failed is back; one that is slow at it is no reason to wait. */
+static bool on_trial(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
+{
+	const struct traffic *t = hq->traffic;
+	for (const struct link *l = t->conns.next; t->n_opening && l != &t->conns; l = l->next) {
+		const struct conn *conn = container_of(l, struct conn, of_traffic);
+		if (conn->state != CONN_OPENING || !conn->probation)
+			continue;
+		if (!conn->slow)
+			c->probing = true;
+		if (!conn->slow ||
+		        (addr_equal_ip(&conn->to.addr, &a->addr) && conn->to.addr.port == a->addr.port))
+			return true;
+	}
+	return false;
+}
+
 /* Leaving limits aside */
 static bool fit_now(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
 {
@@ -172,11 +193,7 @@ static bool fit_now(struct hop_queue *hq, const struct route_addr *a, struct cho
 			c->recover_us = until;
 		return false;
 	case HEALTH_PROBATION:
-		if (hq->traffic->n_opening > hq->traffic->n_slow) {
-			c->probing = true;
-			return false;
-		}
-		break;
+		return !on_trial(hq, a, c);
 	case HEALTH_UNKNOWN:
 	case HEALTH_GOOD:
 		break;
@@ -188,11 +205,13 @@ static bool fit_now(struct hop_queue *hq, const struct route_addr *a, struct cho
 static bool choose_among(struct hop_queue *hq, const struct route_addr **fit, unsigned n, struct choice *c)
 {
 	unsigned start = n ? hq->traffic->rotor % n : 0;
+	uint64_t until;
 	for (unsigned i = 0; i < n; i++) {
 		const struct route_addr *a = fit[(start + i) % n];
 		if (host_room(hq, a, c)) {
 			source_for(hq, a, c);
 			c->addr = a;
+			c->probation = health_for(hq, a, c, &until) == HEALTH_PROBATION;
 			return true;
 		}
 	}
@@ -225,6 +244,8 @@ static void choose(struct hop_queue *hq, const struct limit *woken, struct choic
 		for (to = from; to < r->n && r->addrs[to].preference == r->addrs[from].preference; to++)
 			;
 		if (choose_in(hq, &r->addrs[from], to - from, c))
+			break;
+		if (c->probing) /* it may be back at any moment: nothing of a worse preference before that is known */
 			break;
 	}
 	t->rotor++;
@@ -627,7 +648,8 @@ static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 	}
 	traffic_stop_waiting(t);
 	proxy_stop_waiting(t);
-	conn_open(hq, c.addr, &c.source, c.any_source, wanted, n, named, n_named, c.marks.throttles);
+	conn_open(hq, c.addr, &c.source, c.any_source, wanted, n, named, n_named, c.marks.throttles)
+	        ->probation = c.probation;
 	return OPENED;
 }
 

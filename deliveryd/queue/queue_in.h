@@ -242,6 +242,7 @@ struct conn {
 	struct link wanting; /* in q->wanting */
 	bool was_idle;       /* had nothing to do before its present job */
 	bool slow;           /* counts in n_slow */
+	bool probation;      /* its address has failed before: this one finds out whether it is back */
 	bool undane;         /* opened under another demand of DANE than now holds */
 	struct timer slow_timer;
 	bool probe; /* tries an egress proxy that was down */

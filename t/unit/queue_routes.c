@@ -93,6 +93,54 @@ static void test_ipv6_preferred(void **state)
 	rig_free(&rig);
 }
 
+/* When the best is back it has all that is new: what is worse gets nothing while it is being found out. */
+static void test_back_to_the_best(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new("{'global': {'max_outbound_connections': 12}}");
+	rig_route(rig, "example.com", "10 203.0.113.1, 20 203.0.113.2");
+	rig_mx(rig, "203.0.113.1")->mode = MX_REFUSE;
+	rig_start(rig);
+	send_many(rig, "default", "example.com", 50);
+	rig_run(rig, 150 * SECOND_US);
+	assert_int_equal(rig_mx(rig, "203.0.113.2")->jobs, 50);
+	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
+	rig_mx(rig, "203.0.113.1")->connect_us = 3 * SECOND_US;
+	unsigned before = rig_mx(rig, "203.0.113.2")->connects;
+	send_many(rig, "default", "example.com", 500);
+	assert_true(rig_run_out(rig, 60 * SECOND_US));
+	assert_int_equal(rig_mx(rig, "203.0.113.2")->connects, before);
+	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, 500);
+	rig_free(&rig);
+}
+
+/* If it does not answer at all, mail waits ten seconds for that, and not for connect_timeout. */
+static void test_best_is_silent(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new("{'global': {'max_outbound_connections': 12}}");
+	rig_route(rig, "example.com", "10 203.0.113.1, 20 203.0.113.2");
+	rig_mx(rig, "203.0.113.1")->mode = MX_REFUSE;
+	rig_start(rig);
+	send_many(rig, "default", "example.com", 1);
+	rig_run(rig, 150 * SECOND_US);
+	rig_mx(rig, "203.0.113.1")->mode = MX_SILENT;
+	send_many(rig, "default", "example.com", 50);
+	rig_run(rig, 9 * SECOND_US);
+	assert_int_equal(rig_count(rig, "delivery"), 1);
+	rig_run(rig, 3 * SECOND_US);
+	assert_int_equal(rig_count(rig, "delivery"), 51);
+	assert_int_equal(rig_mx(rig, "203.0.113.1")->connects, 2);
+	/* and it is asked no more until that has ended and host_failure_retry is over */
+	send_many(rig, "default", "example.com", 50);
+	rig_run(rig, 100 * SECOND_US);
+	assert_int_equal(rig_count(rig, "delivery"), 101);
+	assert_int_equal(rig_mx(rig, "203.0.113.1")->connects, 2);
+	assert_int_equal(rig_count(rig, "deferral"), 0);
+	rig_run(rig, 300 * SECOND_US);
+	rig_free(&rig);
+}
+
 /* IPv6 that leads nowhere costs the mail ten seconds, not connect_timeout, and no attempt. */
 static void test_silent_family(void **state)
 {
@@ -193,6 +241,8 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_even_beside_a_failed_one),
         cmocka_unit_test(test_even_in_the_next_level),
         cmocka_unit_test(test_even_without_a_family),
+        cmocka_unit_test(test_back_to_the_best),
+        cmocka_unit_test(test_best_is_silent),
         cmocka_unit_test(test_ipv6_preferred),
         cmocka_unit_test(test_silent_family),
         cmocka_unit_test(test_slow_host_is_waited_for),
