@@ -169,7 +169,7 @@ int cmd_bindings(struct cli *cli)
 	        {"RECEIVED", "received", 8, true},
 	        {"DELIVERED", "delivered", 9, true},
 	        {"BOUNCED", "bounced", 7, true},
-	        {"STATE", "state", 9, false},
+	        {"STATE", "state", 11, false},
 	        {"WAITS FOR", "reason", 0, false},
 	};
 	struct filters f;

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+
 /* A bind the kernel refused although the address is here is tried again after this time. */
 #define REFUSED_RETRY_US (60 * SECOND_US)
 
@@ -146,6 +148,19 @@ static void source_went_down(struct binding *b, int family, const char *reason)
 	if (binding_group_name(b)) /* its mail goes to another member */
 		rekey_begin(b->q);
 	event_binding(b->q, b, EVENT_SOURCE_DOWN, &b->conf->source[family], reason);
+	char text[ADDR_TEXT_SIZE];
+	log_warning("binding %s: bind_address %s: %s; its mail waits%s", binding_name(b->q, b),
+	        addr_print(&b->conf->source[family], text), reason,
+	        binding_group_name(b) ? ", or goes to another member of its group" : "");
+}
+
+static void source_came_up(struct binding *b, int family)
+{
+	char text[ADDR_TEXT_SIZE];
+
+	event_binding(b->q, b, EVENT_SOURCE_UP, &b->conf->source[family], NULL);
+	log_notice("binding %s: bind_address %s can be used again", binding_name(b->q, b),
+	        addr_print(&b->conf->source[family], text));
 }
 
 enum source_state binding_source(
@@ -224,7 +239,7 @@ void bindings_check_sources(struct queue *q)
 			b->down[family] = false;
 			b->down_until_us[family] = 0;
 			if (!gone)
-				event_binding(q, b, EVENT_SOURCE_UP, &b->conf->source[family], NULL);
+				source_came_up(b, family);
 			binding_release_source(b, !refused);
 			members_back = true;
 		}

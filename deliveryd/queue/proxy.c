@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+
 #define RETRY_US (30 * SECOND_US)
 #define NEXT_IN_LINE_US SECOND_US /* the one that was woken had no use for it after all */
 
@@ -77,6 +79,10 @@ static void tell(const struct proxy *p, enum event_type type)
 	struct binding *b = p->b;
 	if (b->conf)
 		event_binding(b->q, b, type, &b->conf->source[p->family], p->why);
+	if (type == EVENT_SOURCE_DOWN)
+		log_warning("binding %s: %s; its mail waits", binding_name(b->q, b), p->why);
+	else
+		log_notice("binding %s: its egress proxy answers again", binding_name(b->q, b));
 	if (binding_group_name(b))
 		rekey_begin(b->q);
 }

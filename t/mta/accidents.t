@@ -102,6 +102,7 @@ def source(tap, rig):
     rig.send("x@y.example", ["w@d2.example"], message(3, "x@y.example", "w@d2.example", "X-Customer: bravo\r\n"))
     wait_for("source_down", lambda: rig.events("source_down"))
     down_event = rig.events("source_down")[0]
+    tap.ok("is not on this machine; its mail waits" in rig.tail("deliveryd", 100), "and the journal says so", rig.tail("deliveryd"))
     tap.equal((down_event["binding"], down_event["source"]), ("bravo", "192.0.2.77"), "the event says which and why")
     rig.send("news@acme.example", ["v@d2.example"], message(4, "news@acme.example", "v@d2.example"))
     wait_for("others", lambda: "v@d2.example" in arrivals(rig))
