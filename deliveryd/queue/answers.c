@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "conf/egress_proxy.h"
+
 /*
  * Lists go by a cursor: the number of the next object to look at. Numbers are given again, so a list taken while mail
  * moves may miss what moved, never repeats a number. An answer looks at no more than this many objects, so with a
@@ -405,6 +407,15 @@ static void put_addr(struct answer *a, const char *key, const struct addr *addr)
 		jw_str(&a->out, key, addr_print(addr, text));
 }
 
+static void put_proxy(struct answer *a, const struct conn *c)
+{
+	const char *option = c->hq->profile->o.egress_proxy;
+	struct egress_proxy proxy;
+	char text[ADDR_TEXT_SIZE];
+	if (option && !c->to.unix_path && egress_proxy_parse(option, &proxy, NULL))
+		jw_str(&a->out, "proxy", addr_print_port(&proxy.addr, text));
+}
+
 static void put_conn(struct answer *a, const struct conn *c)
 {
 	struct queue *q = a->q;
@@ -414,6 +425,7 @@ static void put_conn(struct answer *a, const struct conn *c)
 	jw_str(&a->out, "mx", c->mx);
 	put_addr(a, "peer", &c->to.addr);
 	put_addr(a, "source", &c->source);
+	put_proxy(a, c);
 	/* it asks for the next job before the present one has its answer */
 	bool busy = c->state == CONN_IDLE && c->jobs_out > 0;
 	jw_str(&a->out, "state", conn_state_name(busy ? CONN_BUSY : c->state));

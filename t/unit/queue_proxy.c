@@ -43,6 +43,11 @@ static void test_address_is_elsewhere(void **state)
 	assert_true(rig_run_out(rig, 10 * SECOND_US));
 	assert_int_equal(rig_count(rig, "source_down"), 0);
 	assert_string_equal(rig_event(rig, "delivery", 0)->source, "198.51.100.1");
+	rig_send(rig, "far", "a@acme.example", "x@example.com");
+	rig_run(rig, SECOND_US / 2);
+	char *json = rig_ask(rig, QUEUE_CONNECTIONS, "", 0, 0, 0);
+	assert_non_null(strstr(json, "\"proxy\":\"10.0.0.1:1080\""));
+	mem_free(&json);
 	/* without the proxy, the same address is missed */
 	send_many(rig, "far", "direct.example", 1);
 	rig_run(rig, SECOND_US);
@@ -50,7 +55,7 @@ static void test_address_is_elsewhere(void **state)
 	assert_int_equal(rig_mx(rig, "203.0.113.9")->connects, 0);
 	send_many(rig, "far", "example.com", 3);
 	rig_run(rig, SECOND_US);
-	assert_int_equal(rig_count(rig, "delivery"), 6);
+	assert_int_equal(rig_count(rig, "delivery"), 7);
 	rig_free(&rig);
 }
 
