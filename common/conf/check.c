@@ -281,12 +281,25 @@ static void check_tls_verify(struct loader *l, const struct scope *s)
 		        "without TLS there is no certificate");
 }
 
+/* TLSA records stand at names. */
+static bool gateway_is_address(const struct loader *l, const struct scope *s)
+{
+	const char *gateway = path_in(l, s, OPT_gateway);
+	struct addr a;
+
+	return gateway && (gateway[0] == '/' || addr_parse_port(gateway, 0, &a, NULL));
+}
+
 static void check_dane(struct loader *l, const struct scope *s)
 {
 	if (sets_either(s, OPT_tls, OPT_dane) && number_in(l, s, OPT_tls) == TLS_NO &&
-	        number_in(l, s, OPT_dane) != DANE_NO)
+	        number_in(l, s, OPT_dane) != DANE_NO && !gateway_is_address(l, s))
 		report_pair(l, s, ERROR_WARNING, OPT_dane, OPT_tls, "has no effect with",
 		        "mail goes out in clear text even where TLSA records forbid it");
+	if (sets_either(s, OPT_dane, OPT_gateway) && number_in(l, s, OPT_dane) == DANE_REQUIRED &&
+	        number_in(l, s, OPT_tls) != TLS_NO && gateway_is_address(l, s))
+		report_pair(l, s, ERROR_WARNING, OPT_dane, OPT_gateway, "cannot be had of",
+		        "an address has no TLSA records, and the mail will wait");
 }
 
 static void check_egress(struct loader *l, const struct scope *s)
@@ -320,18 +333,6 @@ static void check_length(struct loader *l, const struct scope *s, enum option_id
 		        option_rows[id].name, max);
 }
 
-/* TLSA records stand at names. */
-static void check_dane_gateway(struct loader *l, const struct scope *s)
-{
-	const char *gateway = path_in(l, s, OPT_gateway);
-	struct addr a;
-
-	if (sets_either(s, OPT_dane, OPT_gateway) && gateway && number_in(l, s, OPT_dane) == DANE_REQUIRED &&
-	        number_in(l, s, OPT_tls) != TLS_NO && addr_parse_port(gateway, 0, &a, NULL))
-		report_pair(l, s, ERROR_WARNING, OPT_dane, OPT_gateway, "cannot be had of",
-		        "an address has no TLSA records, and the mail will wait");
-}
-
 /* A warning: who checks may not be who will read it */
 static void check_tls_file(struct loader *l, const struct scope *s, enum option_id id)
 {
@@ -357,7 +358,6 @@ static void check_scope(void *ctx, const struct scope *s)
 	check_auth(l, s);
 	check_tls_verify(l, s);
 	check_dane(l, s);
-	check_dane_gateway(l, s);
 	check_egress(l, s);
 	check_length(l, s, OPT_egress_proxy_user, 255);
 	check_length(l, s, OPT_egress_proxy_pass, 255);
