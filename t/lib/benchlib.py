@@ -56,8 +56,11 @@ def peak_forget(pid):
 
 class Sink:
     def __init__(self, load, where, *options):
-        self.proc = subprocess.Popen([load, "sink", "--listen", where, *options], stdout=subprocess.PIPE, text=True)
-        self.proc.stdout.readline()
+        # it ends with us, however we end
+        self.proc = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", load, "sink", "--listen", where, *options],
+                                     stdout=subprocess.PIPE, text=True)
+        if self.proc.stdout.readline() != "ready\n":
+            raise OSError("the sink did not start: is its port in use?")
 
     def end(self, messages, seconds=60):
         """To be called when it has got all its mail: asks it what that was."""
