@@ -21,7 +21,7 @@
 #define PAUSE_MIN_US (5 * SECOND_US)
 #define PAUSE_MAX_US (60 * SECOND_US)
 #define PAUSE_SHARE 19u
-#define SLICE_BYTES ((size_t)16 << 20) /* of records without bodies, held in memory */
+#define SLICE_BYTES ((size_t)4 << 20) /* of records without bodies, held in memory */
 #define AHEAD_MAX                                                                                            \
 	((uint64_t)256 << 20) /* of the write-ahead file: who reads for that long makes the view wait */
 
@@ -185,6 +185,9 @@ bool view_round(struct view *v)
 	struct error err = {.text = ""};
 	enum view_result result = all_slices(v, &err);
 
+	view_log_rest(&v->log);
+	if (v->rows != NULL)
+		view_rows_rest(v->rows);
 	if (result == VIEW_OK) {
 		v->told = false;
 		return !v->stopping;

@@ -25,6 +25,12 @@ void view_log_free(struct view_log *l)
 	mem_free(&l->bytes);
 }
 
+void view_log_rest(struct view_log *l)
+{
+	mem_free(&l->bytes);
+	l->n = l->size = 0;
+}
+
 static enum view_next failed(struct view_log *l, uint64_t number, const char *what)
 {
 	char name[FORMAT_NAME_SIZE];

@@ -33,6 +33,7 @@ struct view_log {
 
 void view_log_init(struct view_log *, struct disk_io *, int dir);
 void view_log_free(struct view_log *);
+void view_log_rest(struct view_log *); /* gives back memory for a while */
 /* At the first segment there is from number `oldest` on. False: there is none, or it cannot be read (error). */
 bool view_log_begin(struct view_log *, uint64_t oldest);
 /* At a position kept from before. False: it is lost. */

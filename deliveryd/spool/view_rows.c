@@ -181,7 +181,7 @@ static int set_up(struct view_rows *v)
 
 	(void)sqlite3_busy_timeout(v->db, 0); /* nobody is waited for */
 	code = exec(v, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;"
-	               "PRAGMA trusted_schema = OFF; PRAGMA cache_size = -16384");
+	               "PRAGMA trusted_schema = OFF; PRAGMA cache_size = -4096");
 	if (code == SQLITE_OK && !has_schema(v))
 		code = is_empty(v) ? make_schema(v) : SQLITE_NOTADB;
 	return code == SQLITE_OK ? prepare(v) : code;
@@ -661,6 +661,11 @@ enum view_result view_rows_write(struct view_rows *v, const struct view_position
 	enum view_result result = outcome(v, code, err);
 	view_rows_rollback(v);
 	return result;
+}
+
+void view_rows_rest(struct view_rows *v)
+{
+	(void)sqlite3_db_release_memory(v->db);
 }
 
 bool view_rows_small(struct view_rows *v, uint64_t bytes)

@@ -40,6 +40,8 @@ enum view_result view_rows_clear(struct view_rows *, struct error *); /* all row
 /* Writes what was collected, and the position; commits. */
 enum view_result view_rows_write(struct view_rows *, const struct view_position *, struct error *);
 void view_rows_rollback(struct view_rows *);
+/* Gives back memory for a while. */
+void view_rows_rest(struct view_rows *);
 /* Is the write-ahead file no larger than so many bytes, or could be emptied? It grows while somebody reads for long. */
 bool view_rows_small(struct view_rows *, uint64_t bytes);
 
