@@ -2,7 +2,7 @@
  * fake_body - message bodies of tests: in memory, handed out in pieces, late, or not at all
  *
  * Stands in for spool/body.c (body_ref, body_unref, body_size, body_iov, the cursor): a test that links this does not
- * link libspool.a.
+ * link libspool.a. spool_load() answers by the message's id: see there.
  */
 #ifndef T_LIB_FAKE_BODY_H
 #define T_LIB_FAKE_BODY_H

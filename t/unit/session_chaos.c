@@ -10,7 +10,7 @@
 #define RUNS 1000
 
 static const char *const points[] = {"CONNECT", "EHLO", "HELO", "LHLO", "MAIL", "RCPT", "RCPT", "RCPT",
-        "DATA", "DATA", "BODY", "DOT", "DOT", "DOT", "RSET", "QUIT", "IDLE", "BDAT"};
+        "DATA", "DATA", "BODY", "DOT", "DOT", "DOT", "RSET", "QUIT", "IDLE", "BDAT", "XCLIENT"};
 
 static const char *const actions[] = {"", "250 ok", "250-a\\n250 b", "354 go", "354 go; wait 1; close",
         "220 x", "421 4.3.2 no", "421 4.3.2 no; close", "450 4.7.1 later", "451 later; close", "550 5.1.1 no",
@@ -38,7 +38,8 @@ static void make_script(struct rig *r, struct fake_rnd *rnd, bool chunking)
 			continue;
 		/* with BDAT no 354 tells a reply too many from the one to the message; and who says 421 does not
 		 * go on */
-		if (chunking && (strstr(action, "; 250") || strcmp(action, "421 4.3.2 no") == 0))
+		if (chunking &&
+		        (strstr(action, "; 250") || (strstr(action, "421") && !strstr(action, "close"))))
 			continue;
 		/* a reply before all was sent, and then another: the peer contradicts itself */
 		if (strcmp(point, "BODY") == 0 &&
@@ -56,16 +57,21 @@ static void make_script(struct rig *r, struct fake_rnd *rnd, bool chunking)
 
 static struct session_job *make_job(struct fake_rnd *rnd, unsigned number)
 {
-	char body[256], to[256] = "";
+	char *body, filler[80000], to[256] = "";
 	unsigned n = (unsigned)pick(rnd, 4) + 1, i;
 	struct session_job *job;
 
-	snprintf(body, sizeof(body), "Subject: %u\r\n\r\n%s", number,
-	        pick(rnd, 2) ? ".\r\n..a\r\n" : "text\r\n");
+	memset(filler, 'x', sizeof(filler)); /* more than goes out unasked */
+	filler[pick(rnd, 8) ? 0 : sizeof(filler) - 1] = '\0';
+	body = mem_printf(
+	        "Subject: %u\r\n\r\n%s%s", number, filler, pick(rnd, 2) ? ".\r\n..a\r\n" : "text\r\n");
 	for (i = 0; i < n; i++)
 		snprintf(to + strlen(to), sizeof(to) - strlen(to), "%sr%u@x.test", i ? " " : "", i);
 	job = rig_job("a@acme.test", to, body);
+	mem_free(&body);
 	job->ref = number;
+	job->message_id = number;
+	job->flags |= pick(rnd, 3) ? 0 : pick(rnd, 2) ? MESSAGE_DSN_KEPT : MESSAGE_ORCPT;
 	if (pick(rnd, 3) == 0)
 		fake_body_pieces(job->body, (size_t)pick(rnd, 20) + 1);
 	if (pick(rnd, 10) == 0)
@@ -126,11 +132,18 @@ static void run(unsigned seed)
 		assert_true(scripted_mx_line(r.mx, "EHLO: 250 mx.test"));
 	if (pick(&rnd, 4) == 0)
 		r.profile.o.max_deliveries_per_connection = 2;
+	if (pick(&rnd, 3) == 0) {
+		assert_true(scripted_mx_line(
+		        r.mx, "EHLO: 250-mx.test\\n250-PIPELINING\\n250-DSN\\n250 XCLIENT NAME ADDR"));
+		assert_true(scripted_mx_line(r.mx, "XCLIENT: 220 again"));
+		r.open.xclient = "NAME=c.test ADDR=192.0.2.1";
+		r.profile.o.xclient = pick(&rnd, 2) ? XCLIENT_IFAVAILABLE : XCLIENT_REQUIRED;
+	}
 	bool chunking = pick(&rnd, 3) == 0;
 	if (chunking) {
 		r.profile.o.chunking = true;
 		assert_true(scripted_mx_line(
-		        r.mx, pick(&rnd, 4) ? "EHLO: 250-mx.test\\n250-PIPELINING\\n250 CHUNKING"
+		        r.mx, pick(&rnd, 4) ? "EHLO: 250-mx.test\\n250-PIPELINING\\n250-DSN\\n250 CHUNKING"
 		                            : "EHLO: 250-mx.test\\n250 CHUNKING"));
 		assert_true(scripted_mx_line(r.mx, "LHLO: 250-mx.test\\n250-PIPELINING\\n250 CHUNKING"));
 	}
