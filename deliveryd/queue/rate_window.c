@@ -7,7 +7,7 @@
 
 #define GROUPS_MAX (RATE_SUB_WINDOWS + 1) /* they begin a sub-window apart, and one is partly over */
 #define PATIENCE_SHARE 200
-#define PATIENCE_MIN_US 50000
+#define PATIENCE_MIN_US SECOND_US /* but no more than half the window */
 #define ERA_EVENTS 64
 /* Even flow: so much faster than the rate, and so far behind may be caught up at once. */
 #define PACE_NUM 4
@@ -39,8 +39,9 @@ void rate_window_set(struct rate_window *w, struct rate rate)
 
 uint64_t rate_window_patience_us(const struct rate_window *w)
 {
-	uint64_t share = length_us(w) / PATIENCE_SHARE;
-	return share > PATIENCE_MIN_US ? share : PATIENCE_MIN_US;
+	uint64_t share = length_us(w) / PATIENCE_SHARE, half = length_us(w) / 2;
+	uint64_t least = PATIENCE_MIN_US < half ? PATIENCE_MIN_US : half;
+	return share > least ? share : least;
 }
 
 static uint64_t gap_us(const struct rate_window *w)

@@ -7,9 +7,8 @@
  *            waited for, as it shifts them all alike. One that takes much longer is taken for done after a while
  *            (rate_window_patience_us()): a peer that never answers must not keep the throttle from the others.
  * Memory     Done events are counted in at most 257 sub-windows of S/256, each of which is over S seconds after its last
- *            event. That costs less than 1/256 of the rate, and the patience not more than 1/200 (for S of 10 s and
- *            above; below that it is 50 ms, which only peers that are now fast, now slow, make use of): so what is wanted
- *            all the time gets at least 0.99 N of it.
+ *            event. That costs less than 1/256 of the rate, so what is wanted all the time gets at least 0.99 N of it; less
+ *            only where the other side is now fast, now slow, by more than S/200.
  * Even flow  What was idle may burst. Once events had to wait they are let go one after the other, a little faster than
  *            the rate, until for S seconds none had to; this also keeps each of them short.
  * Threads    Its owner's.

@@ -40,20 +40,23 @@ def most_in_a_window(at, seconds):
     return most
 
 
+# Windows are looked at a second short of S, for a busy machine: what an MX host writes down may be that late.
+
 def messages(tap, rig):
-    hand_over(rig, ["m%d@d%d.example" % (i, i % 4) for i in range(120)], "news@acme.example")
+    hand_over(rig, ["m%d@d%d.example" % (i, i % 4) for i in range(80)], "news@acme.example")
+    wait_for("all of them", lambda: len(times(rig, "message", 101)) >= 80, 300)
+    tap.ok(most_in_a_window(times(rig, "message", 101), 3) <= 20, "outbound_throttle_messages 20/4: never more",
+           most_in_a_window(times(rig, "message", 101), 3))
+    hand_over(rig, ["w1@d1.example", "w2@d2.example"], "x@waits.example")
     waiting = wait_for("what holds them back", lambda: [q for q in rig.bindpost_json("queues")["items"]
                                                         if "outbound_throttle_messages" in q.get("reason", "")])
-    tap.equal(waiting[0]["reason"], "waiting for outbound_throttle_messages 20/2 of bindings.acme", "queues says what for")
+    tap.equal(waiting[0]["reason"], "waiting for outbound_throttle_messages 1/3600 of bindings.waits", "queues says what for")
     tap.ok("next_attempt" in waiting[0], "and until when", waiting[0])
-    row = wait_for("bindings", lambda: [b for b in rig.bindpost_json("bindings", "acme")["items"] if "reason" in b])[0]
-    tap.equal(row["reason"], "outbound_throttle_messages 20/2 of bindings.acme", "bindings says it, too")
-    wait_for("all of them", lambda: len(times(rig, "message", 101)) >= 120, 300)
-    tap.ok(most_in_a_window(times(rig, "message", 101), 2) <= 20, "outbound_throttle_messages 20/2: never more in 2 s",
-           most_in_a_window(times(rig, "message", 101), 2))
-    event = wait_for("its event", lambda: rig.events("throttle"))[0]
-    tap.equal((event["reason"], event["detail"]),
-              ("outbound_throttle_messages", "outbound_throttle_messages 20/2 of bindings.acme"), "a throttle event tells of it")
+    row = wait_for("bindings", lambda: [b for b in rig.bindpost_json("bindings", "waits")["items"] if "reason" in b])[0]
+    tap.equal(row["reason"], "outbound_throttle_messages 1/3600 of bindings.waits", "bindings says it, too")
+    events = wait_for("its event", lambda: [e for e in rig.events("throttle") if "bindings.waits" in e["detail"]])
+    tap.equal((events[0]["reason"], events[0]["detail"]),
+              ("outbound_throttle_messages", "outbound_throttle_messages 1/3600 of bindings.waits"), "an event tells of it")
     tap.equal(rig.events("deferral"), [], "and it costs no attempt")
 
 
@@ -61,8 +64,8 @@ def connections(tap, rig):
     hand_over(rig, ["c%d@d1.example" % i for i in range(12)], "x@bravo.example")
     wait_for("all of them", lambda: len(times(rig, "message", 102)) >= 12, 300)
     at = times(rig, "connect", 102)
-    tap.ok(len(at) >= 12 and most_in_a_window(at, 2) <= 3, "outbound_throttle_connections 3/2: never more in 2 s",
-           len(at), most_in_a_window(at, 2))
+    tap.ok(len(at) >= 12 and most_in_a_window(at, 3) <= 3, "outbound_throttle_connections 3/4: never more",
+           len(at), most_in_a_window(at, 3))
 
 
 def restart(tap, rig):
@@ -73,7 +76,7 @@ def restart(tap, rig):
         rig.start_deliveryd()
     wait_for("the others", lambda: len({r["recipients"][0] for r in rig.seen() if r["host"] == "mx4.example"}) >= 30, 300)
     at = times(rig, "message", 100, "mx4.example")
-    tap.ok(most_in_a_window(at, 12) <= 8, "8/12 on a domain, with two crashes: never more in 12 s", most_in_a_window(at, 12))
+    tap.ok(most_in_a_window(at, 11) <= 8, "8/12 on a domain, with two crashes: never more", most_in_a_window(at, 11))
 
 
 def metric(rig, name):
@@ -105,8 +108,10 @@ def quota(tap, rig):
 
 
 def roll_up(tap, rig):
-    rig.mx_option("mx6.example", "hold=20")
+    rig.mx_option("mx6.example", "hold=200")
+    rig.bindpost("suspend", "rolled")
     hand_over(rig, ["s%d@%s.example" % (i, "tu"[i % 2]) for i in range(60)], "x@dingo2.example")
+    rig.bindpost("resume", "rolled")
     wait_for("all of them", lambda: len(times(rig, "message", 105)) >= 60, 300)
     rows = [r for r in rig.seen(None) if r["peer"] == rig.ip(105)]
     tap.equal(max(r["open"] for r in rows), 2, "rollup mx: two domains share max_outbound_connections 2, and reach it")
@@ -118,12 +123,14 @@ def body(tap, rig):
     rig.record("u.example. MX 10 mx6.example.")
     policy = standard_policy(rig, domains={"d4.example": {"outbound_throttle_messages": "8/12"}})
     bindings = policy["bindings"]
-    bindings["acme"]["outbound_throttle_messages"] = "20/2"
-    bindings["bravo"].update({"outbound_throttle_connections": "3/2", "max_deliveries_per_connection": 1,
+    bindings["acme"]["outbound_throttle_messages"] = "20/4"
+    bindings["bravo"].update({"outbound_throttle_connections": "3/4", "max_deliveries_per_connection": 1,
                               "match_domain": ["bravo.example"]})
     bindings["coyote"]["max_queued_messages"] = 5
     bindings["dingo"] = {"bind_address": rig.ip(104), "match_domain": ["dingo.example"],
                          "inbound_throttle_messages": "4/1h"}
+    bindings["waits"] = {"bind_address": rig.ip(106), "match_domain": ["waits.example"],
+                         "outbound_throttle_messages": "1/1h"}
     bindings["rolled"] = {"bind_address": rig.ip(105), "match_domain": ["dingo2.example"], "rollup": "mx",
                           "max_outbound_connections": 2}
     rig.write_config(policy)
