@@ -95,7 +95,7 @@ void conf_resolve(const struct conf *, const struct conf_binding *, const char *
  */
 struct conf_origin {
 	char where[512];
-	char value[512]; /* as it would be written in the file: JSON */
+	char value[8192]; /* as it would be written in the file: JSON */
 	bool differs;    /* from the built-in value */
 };
 bool conf_eval(const struct conf *, const char *option, const struct conf_binding *, const char *domain,

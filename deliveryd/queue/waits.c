@@ -70,8 +70,11 @@ bool waits_for(const struct hop_queue *hq, struct str *why)
 			print_until(hq, why);
 		return true;
 	}
-	if (!t)
-		return false;
+	if (!t) {
+		if (dead_is(hq))
+			str_add(why, "a dead destination: mail waits for its next attempt");
+		return dead_is(hq);
+	}
 	if (t->backoff_until_us > queue_now(hq->q)) {
 		str_add(why, dead_is(hq) ? "back-off of a dead destination" : "back-off");
 		if (t->failure) {

@@ -410,6 +410,31 @@ static void test_many_at_once(void **state)
 	rig_free(&rig);
 }
 
+/* Whatever stands in the spool: not taken, or taken as far as it goes. */
+static void test_settings_of_any_kind(void **state)
+{
+	(void)state;
+	static const char *const keys[] = {"reduce:", "reduce:a", "reduce:/", "reduce:acme/example.com",
+	        "suspend:", "suspend:acme/example.com", "suspend:/", "suspend:group:", "alias:", "alias:x"};
+	static const char *const values[] = {"", "1", "1 2", "1 2 d", "1 2 d\tr\tt", "1 2 \tr\tt\tx",
+	        "1 2 d\tr\tt\tx", "99999999999999999999 2 d\tr\tt\tx", "0\t", "0\t\t\t", "0\tr\tt\tx", "-1",
+	        "x"};
+	for (size_t k = 0; k < array_len(keys); k++) {
+		for (size_t v = 0; v < array_len(values); v++) {
+			struct rig *rig = rig_new("{" BINDINGS "}");
+			rig_route(rig, "example.com", "10 203.0.113.1");
+			queue_restore_setting(rig->queue, keys[k], values[v]);
+			rig_start(rig);
+			send_to(rig, "acme", "x@example.com");
+			char *rules = rig_ask(rig, QUEUE_RULES, "", 0, 0, 10);
+			mem_free(&rules);
+			rig_run(rig, MINUTE_US);
+			(void)resume(rig, "acme", NULL);
+			rig_free(&rig);
+		}
+	}
+}
+
 static void test_codes(void **state)
 {
 	(void)state;
@@ -441,6 +466,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_banner),
         cmocka_unit_test(test_hostile_reply),
         cmocka_unit_test(test_many_at_once),
+        cmocka_unit_test(test_settings_of_any_kind),
         cmocka_unit_test(test_codes),
 };
 
