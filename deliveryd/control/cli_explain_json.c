@@ -188,6 +188,24 @@ static json_t *members_json(const struct conf *c, const struct conf_group *g)
 	return list;
 }
 
+/* With what depends on the message itself filled in */
+static json_t *binding_json(const struct explain *x, const struct conf_binding *b, const char *domain)
+{
+	json_t *j = explain_binding(policy_conf(x->policy), b, domain);
+	const char *ehlo = json_string_value(json_object_get(j, "ehlo"));
+	char name[DOMAIN_MAX + 64];
+	struct mailaddr split;
+
+	if (ehlo && strcmp(ehlo, "__message__") == 0) {
+		bool known = x->from && mailaddr_split(x->from, strlen(x->from), &split) &&
+		             split.domain_len > 0 &&
+		             domain_normalize(split.domain, split.domain_len, name, NULL);
+		json_object_set_new(j, "ehlo",
+		        json_string(known ? name : conf_process(policy_conf(x->policy))->hostname));
+	}
+	return j;
+}
+
 /* The member, as far as it can be known; else what holds for each. */
 static void add_group(
         const struct explain *x, json_t *j, const struct recipient_choice *choice, const char *domain)
@@ -207,7 +225,7 @@ static void add_group(
 	for (size_t i = 0; i < g->n_members; i++)
 		if (member < 0 || g->members[i] == (uint32_t)member)
 			json_array_append_new(
-			        bindings, explain_binding(c, conf_binding(c, g->members[i]), domain));
+			        bindings, binding_json(x, conf_binding(c, g->members[i]), domain));
 	json_object_set_new(j, "bindings", bindings);
 }
 
@@ -220,7 +238,7 @@ static void add_bindings(
 	if (strncmp(choice->target, "group:", 6) == 0)
 		add_group(x, j, choice, domain);
 	else
-		json_object_set_new(j, "bindings", json_pack("[o]", explain_binding(c, b, domain)));
+		json_object_set_new(j, "bindings", json_pack("[o]", binding_json(x, b, domain)));
 }
 
 /* The domain a recipient is queued by; one without a domain belongs to this machine. False if it is none. */

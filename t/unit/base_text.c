@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/utf8.h"
+#include "base/xtext.h"
 
 static void test_error(void **state)
 {
@@ -224,7 +225,30 @@ static void test_utf8(void **state)
 	assert_false(utf8_is_control(0xA0));
 }
 
+static void test_xtext(void **state)
+{
+	static const char *const good[] = {"", "a", "a+2Bb", "!~", "+00", "+3D"};
+	static const char *const bad[] = {"a b", "a=b", "+", "+2", "+2b", "+GG", "a+", "\x7f", "\xc3\xa4"};
+	struct str s, back;
+
+	(void)state;
+	for (size_t i = 0; i < array_len(good); i++)
+		assert_true(xtext_ok(good[i], strlen(good[i])));
+	for (size_t i = 0; i < array_len(bad); i++)
+		assert_false(xtext_ok(bad[i], strlen(bad[i])));
+	str_init(&s);
+	str_init(&back);
+	xtext_encode(&s, "a+b=c d\r\n\xff");
+	assert_string_equal(s.data, "a+2Bb+3Dc+20d+0D+0A+FF");
+	assert_true(xtext_ok(s.data, s.len));
+	xtext_decode(&back, s.data, s.len);
+	assert_string_equal(back.data, "a+b=c d\r\n\xff");
+	str_free(&s);
+	str_free(&back);
+}
+
 static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_xtext),
         cmocka_unit_test(test_error),
         cmocka_unit_test(test_error_cut),
         cmocka_unit_test(test_errors),

@@ -198,6 +198,27 @@ static void test_random_limits(void **state)
 	}
 }
 
+/* One MX host of very many domains: each gets its turn at its few connections, which go from domain to domain. */
+static void test_many_domains_one_mx(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new("{'hosts': {'mx-203.0.113.1': {'max_outbound_connections': 5}}}");
+	char recipient[40];
+	const unsigned n = 25000;
+	rig->keep_log = false;
+	rig_route_all(rig, "10 203.0.113.1");
+	rig_start(rig);
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(recipient, sizeof(recipient), "x@d%u.example", i);
+		rig_send(rig, "default", "a@acme.example", recipient);
+	}
+	assert_true(rig_run_out(rig, 4000 * SECOND_US));
+	assert_int_equal(rig_mx(rig, "203.0.113.1")->most, 5);
+	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, n);
+	assert_in_range(rig_mx(rig, "203.0.113.1")->connects, 5, n / 5);
+	rig_free(&rig);
+}
+
 /* One message waits no longer because a hundred thousand wait for another next hop. */
 static void test_fair_turns(void **state)
 {
@@ -950,6 +971,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_saturated_costs_no_retry),
         cmocka_unit_test(test_scope_limits),
         cmocka_unit_test(test_random_limits),
+        cmocka_unit_test(test_many_domains_one_mx),
         cmocka_unit_test(test_fair_turns),
         cmocka_unit_test(test_many_queues_share),
         cmocka_unit_test(test_limit_lowered_by_reload),
