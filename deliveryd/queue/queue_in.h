@@ -54,6 +54,7 @@
 
 #define NOTIFY_BINDING ":notify" /* no configured binding can be called so (name_check()) */
 #define SLICE_US 4000            /* no longer in one go; design section 4 says 5 ms */
+#define SLICE_MIN_US 250
 #define SLICE_STEPS 2000         /* the same where a fake clock stands still */
 #define FAMILIES 2               /* 0 = IPv4, 1 = IPv6 */
 #define HOST_BUCKETS 1024
@@ -337,6 +338,7 @@ struct queue {
 	struct alias *aliases; /* what is drained, and where to */
 	pthread_mutex_t alias_lock; /* the loop alone changes them; net threads look */
 	struct timer alias_timer;
+	uint64_t beside_cpu_us;	/* of the loop, when changes last had their share */
 	struct link changes, changes_done; /* of struct change: under way; waiting for their commit */
 	struct suspension *suspensions;    /* by command and by response rules */
 	struct timer suspension_timer;
