@@ -33,7 +33,7 @@ static const struct command {
                 cmd_messages},
         {"message", "ID [--headers] [--body]",
                 "one message: envelope, deliveries, last replies; or its own bytes", cmd_message},
-        {"connections", "[--binding B] [--limit N] [--cursor C]", "outgoing connections", cmd_connections},
+        {"connections", "[--binding B] [--domain D] [--limit N] [--cursor C]", "outgoing connections", cmd_connections},
         {"top", "[--binding B] [--domain D] [--interval 2s] [--once]",
                 "what moves most, live: rates, queues, connections, last replies; q ends it", cmd_top},
         {"trace", "[--binding B] [--domain D] [--for 10m]",

@@ -145,6 +145,15 @@ static bool copy_filter(const char *value, char *out, size_t size)
 	return true;
 }
 
+/* In the form the queue has domains in; what is none may be a next hop, "10.0.0.1:2525". */
+static bool copy_domain(const char *value, char *out, size_t size)
+{
+	char normal[DOMAIN_MAX + 64];
+	bool is_domain = value && domain_normalize(value, strlen(value), normal, NULL);
+
+	return copy_filter(is_domain ? normal : value, out, size);
+}
+
 static bool parse_number(const char *value, uint64_t *out)
 {
 	char *end;
@@ -181,16 +190,20 @@ bool control_check_keys(const struct evkeyvalq *query, const char *const *known,
 	return true;
 }
 
-static const char *parse_filters(struct queue_ask *ask, struct evkeyvalq *query)
+static const char *parse_filters(struct queue_ask *ask, enum queue_question question, struct evkeyvalq *query)
 {
-	static const char *const known[] = {"binding", "domain", "cursor", "limit"};
+	static const char *const known[] = {"binding", "cursor", "limit", "domain"};
+	bool has_domain =
+	        question != QUEUE_BINDINGS && question != QUEUE_SUMMARY && question != QUEUE_MESSAGE;
 	uint64_t limit = CONTROL_ROWS_MAX;
 
-	if (!control_check_keys(query, known, array_len(known)))
-		return "unknown filter, or one given twice; known are binding, domain, cursor, limit";
+	if (!control_check_keys(query, known, array_len(known) - !has_domain))
+		return has_domain ? "unknown filter, or one given twice; known are binding, domain, cursor, "
+		                    "limit"
+		                  : "unknown filter, or one given twice; known are binding, cursor, limit";
 	if (!copy_filter(evhttp_find_header(query, "binding"), ask->binding, sizeof(ask->binding)))
 		return "binding: longer than any name";
-	if (!copy_filter(evhttp_find_header(query, "domain"), ask->domain, sizeof(ask->domain)))
+	if (!copy_domain(evhttp_find_header(query, "domain"), ask->domain, sizeof(ask->domain)))
 		return "domain: longer than any domain";
 	if (!parse_number(evhttp_find_header(query, "cursor"), &ask->cursor))
 		return "cursor: not a number";
@@ -205,7 +218,7 @@ static void ask_queue(struct access *a, struct evhttp_request *req, enum queue_q
 {
 	struct control *c = a->control;
 	struct pending *p = mem_zalloc(sizeof(*p));
-	const char *wrong = parse_filters(&p->ask, query);
+	const char *wrong = parse_filters(&p->ask, question, query);
 
 	if (wrong) {
 		control_send_error(req, 400, wrong);
@@ -326,8 +339,7 @@ static void get_trace(struct access *a, struct evhttp_request *req, const char *
 	control_trace(&a->control->tracings, req, query);
 }
 
-static void get_rules(
-        struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
+static void get_rules(struct access *a, struct evhttp_request *req, const char *rest, struct evkeyvalq *query)
 {
 	(void)rest;
 	ask_queue(a, req, QUEUE_RULES, 0, query);

@@ -437,9 +437,13 @@ static void put_conn(struct answer *a, const struct conn *c)
 
 static void connections(struct answer *a)
 {
+	uint32_t domain = a->ask->domain[0] ? intern_find(a->q->names, a->ask->domain) : 0;
+	if (a->ask->domain[0] && !domain)
+		return;
 	for (uint32_t i = a->from; i < a->q->conns.n && more(a, i); i++) {
 		const struct conn *c = a->q->conns.at[i];
-		if (c && binding_wanted(a, binding_at(a->q, c->hq->key.binding)))
+		if (c && binding_wanted(a, binding_at(a->q, c->hq->key.binding)) &&
+		        (!domain || c->hq->key.hop == domain))
 			put_conn(a, c);
 	}
 }

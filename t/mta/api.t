@@ -20,7 +20,7 @@ from mta import run, standard_policy, wait_for  # noqa: E402
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 PAGE_SOCKET = "/run/bindpost/control.sock"
 PAGE_ID = "000660ba5d52bb8b"
-MAY_LACK = {"group", "limit", "next_attempt", "last_attempt", "code", "enhanced", "reply", "state", "reason", "source_down", "removed", "peer",
+MAY_LACK = {"group", "proxy", "limit", "next_attempt", "last_attempt", "code", "enhanced", "reply", "state", "reason", "source_down", "removed", "peer",
             "source", "mx", "until", "domain", "suspended_until", "session", "ms", "binding", "next_hop"}
 
 

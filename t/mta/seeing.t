@@ -113,7 +113,9 @@ def connections(tap, rig):
     tap.equal((row["next_hop"], row["mx"], row["peer"], row["source"]), ("d1.example", "mx1.example", rig.ip(12), rig.ip(103)),
               "connections: from where to where")
     tap.ok(row["state"] == "busy" and row["age"] >= 0, "its state and age", row)
-    tap.equal(rig.bindpost_json("connections", "--binding", "acme")["items"], [], "and by binding")
+    tap.equal([r["next_hop"] for r in rig.bindpost_json("connections", "--domain", "D1.Example", "--binding", "coyote")["items"]], ["d1.example"],
+              "by next hop, however it is written")
+    tap.equal(rig.bindpost("bindings", "--domain", "d1.example", check=False).returncode, 2, "a filter that a list has not is refused")
     rig.mx_option("mx1.example", None)
     rig.stop("mx")  # else stopping would wait for its reply
 
