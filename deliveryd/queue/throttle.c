@@ -193,6 +193,8 @@ static void look(struct throttle *t)
 	t->limit.used = room ? 0 : t->limit.max;
 	if (room)
 		limit_freed(q, &t->limit);
+	else if (t->limit.n_waiting)
+		throttle_held_back(t); /* those who wait may have come when there was only no record yet */
 }
 
 /* When it can be of no more use: empty, and not used for so long that its record may go too. */

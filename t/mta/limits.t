@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Throttles, quotas and shared limits on a running deliveryd, as MX hosts and the MTA in front count them."""
+import concurrent.futures
 import os
 import signal
 import smtplib
@@ -107,6 +108,21 @@ def quota(tap, rig):
     tap.equal([bool(r) for r in replies], [False] * 4 + [True] * 2, "inbound_throttle_messages 4/1h")
 
 
+def flood(tap, rig):
+    """Several sessions at once, on several threads of the daemon"""
+    rig.mx_option("mx3.example", "rcpt=451 4.7.1 later")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(hand_over, rig, ["f%d-%d@d3.example" % (n, i) for i in range(15)], "x@flood.example")
+                for n in range(8)]
+        taken = sum(reply is None for job in jobs for reply in job.result())
+    tap.ok(0 < taken <= 40, "a flood of 120 by 8 sessions: no more than 40 are taken", taken)
+    taken += sum(r is None for r in hand_over(rig, ["f%d@d3.example" % i for i in range(45)], "x@flood.example"))
+    tap.equal(taken, 40, "and then as many as there is room for")
+    tap.equal(hand_over(rig, ["still@d0.example"], "x@elsewhere.example"), [None], "the others' way in is free")
+    rig.bindpost("delete", "--binding", "flood")
+    tap.equal(hand_over(rig, ["again@d3.example"], "x@flood.example"), [None], "what is deleted makes room")
+
+
 def roll_up(tap, rig):
     rig.mx_option("mx6.example", "hold=200")
     rig.bindpost("suspend", "rolled")
@@ -129,6 +145,7 @@ def body(tap, rig):
     bindings["coyote"]["max_queued_messages"] = 5
     bindings["dingo"] = {"bind_address": rig.ip(104), "match_domain": ["dingo.example"],
                          "inbound_throttle_messages": "4/1h"}
+    bindings["flood"] = {"bind_address": rig.ip(107), "match_domain": ["flood.example"], "max_queued_messages": 40}
     bindings["waits"] = {"bind_address": rig.ip(106), "match_domain": ["waits.example"],
                          "outbound_throttle_messages": "1/1h"}
     bindings["rolled"] = {"bind_address": rig.ip(105), "match_domain": ["dingo2.example"], "rollup": "mx",
@@ -141,6 +158,7 @@ def body(tap, rig):
     connections(tap, rig)
     restart(tap, rig)
     quota(tap, rig)
+    flood(tap, rig)
     roll_up(tap, rig)
 
 
