@@ -42,7 +42,12 @@ class Front(Rig):
         aliases = self.path("etc", "virtual")
         with open(aliases, "w", encoding="ascii") as f:
             f.write("/^alias@dest.example$/ final@dest.example\n/^gone@/ nobody@dest.example\n")
-        self.start_postfix(virtual_alias_maps="regexp:" + aliases, milter_default_action="tempfail",
+        self.aliases = aliases
+        self.front_again()
+
+    def front_again(self, **main):
+        self.stop_front()
+        self.start_postfix(**main, virtual_alias_maps="regexp:" + self.aliases, milter_default_action="tempfail",
                            smtpd_recipient_restrictions="check_recipient_access regexp:" + self.reject())
 
     def reject(self):
@@ -205,6 +210,16 @@ def without_a_milter_postfix_refuses_for_the_time_being(r):
         assert 400 <= e.smtp_code < 500, e
     r.start_milter()
     expect(r.message("Subject: x\r\n\r\nx\r\n"), "default; b=default")
+
+
+@test
+def postfix_that_opens_its_queue_file_early_or_late(r):
+    """MAIL reaches the milter before the first valid recipient, or with it."""
+    for when in ("no", "yes"):
+        r.front_again(smtpd_delay_open_until_valid_rcpt=when)
+        facts_of_the_connection(r)
+        several_messages_rset_and_refusals_in_one_session(r)
+        a_client_that_goes_away_in_mid_message(r)
 
 
 def main():
