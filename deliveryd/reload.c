@@ -62,7 +62,8 @@ static void forget_previous(void *arg)
 
 /* --- the answer ------------------------------------------------------------------------------------------------ */
 
-static void add_errors(json_t *answer, const struct errors *errors)
+/* Of a check warnings go to who asked: the journal has them when they come into force. */
+static void add_errors(json_t *answer, const struct errors *errors, enum reload_step step)
 {
 	json_t *bad = json_object_get(answer, "errors"), *warnings = json_object_get(answer, "warnings");
 
@@ -70,10 +71,25 @@ static void add_errors(json_t *answer, const struct errors *errors)
 		bool warning = errors->items[i].level == ERROR_WARNING;
 
 		json_array_append_new(warning ? warnings : bad, json_string(errors->items[i].text));
+		if (warning && step == RELOAD_CHECK)
+			continue;
 		if (warning)
 			log_warning("reload: %s", errors->items[i].text);
 		else
 			log_error("reload: %s", errors->items[i].text);
+	}
+}
+
+/* After a SIGHUP nobody reads the answer. */
+static void warn_restart(const json_t *answer)
+{
+	size_t i;
+	json_t *option;
+
+	json_array_foreach (json_object_get(answer, "restart"), i, option) {
+		if (strncmp(json_string_value(option), "milter.", 7) != 0)
+			log_warning("reload: %s: keeps its old value until deliveryd is restarted",
+			        json_string_value(option));
 	}
 }
 
@@ -83,12 +99,12 @@ static void refuse(json_t *answer, const char *why)
 	json_array_append_new(json_object_get(answer, "errors"), json_string(why));
 }
 
-static struct policy *load(struct reload *r, json_t *answer)
+static struct policy *load(struct reload *r, enum reload_step step, json_t *answer)
 {
 	struct errors errors = {0};
 	struct policy *next = policy_reload(r->parts.config_path, r->in_force, answer, &errors);
 
-	add_errors(answer, &errors);
+	add_errors(answer, &errors, step);
 	errors_free(&errors);
 	return next;
 }
@@ -128,7 +144,7 @@ static bool may_drop(struct reload *r, struct policy *next, bool force, json_t *
 	if (force)
 		return true;
 	loop_call(r->parts.queue_loop, ask_may_drop, &q);
-	add_errors(answer, &q.why);
+	add_errors(answer, &q.why, RELOAD_TAKE);
 	errors_free(&q.why);
 	return q.may_drop;
 }
@@ -157,7 +173,7 @@ static void take(struct reload *r, struct policy *next, struct stamp_keys *keys)
 /* Everything that can fail has succeeded before the first thing changes. */
 static bool run_files(struct reload *r, enum reload_step step, bool force, json_t *answer)
 {
-	struct policy *next = load(r, answer);
+	struct policy *next = load(r, step, answer);
 	struct stamp_keys *keys = NULL;
 	bool ok = next && may_drop(r, next, force, answer) &&
 	          load_keys(conf_process(policy_conf(next)), &keys, answer);
@@ -165,6 +181,7 @@ static bool run_files(struct reload *r, enum reload_step step, bool force, json_
 	if (ok && step != RELOAD_CHECK) {
 		take(r, next, keys);
 		keys = NULL;
+		warn_restart(answer);
 		if (step == RELOAD_ALL)
 			drop(r);
 		log_notice(step == RELOAD_ALL

@@ -45,13 +45,21 @@ struct snapshot *milter_snapshot(struct milter *m)
 	return s;
 }
 
+/* Options of the other daemon are in the answer too; it speaks for them itself. */
+static bool is_ours(const char *option)
+{
+	return strchr(option, '.') == NULL || strncmp(option, "milter.", 7) == 0 ||
+	       strncmp(option, "stamp.", 6) == 0;
+}
+
 static void warn_restart(const json_t *changes)
 {
 	size_t i;
 	json_t *option;
 	json_array_foreach (json_object_get(changes, "restart"), i, option)
-		log_warning("%s: keeps its old value until bindpost-milter is restarted",
-		        json_string_value(option));
+		if (is_ours(json_string_value(option)))
+			log_warning("%s: keeps its old value until bindpost-milter is restarted",
+			        json_string_value(option));
 }
 
 static bool reload_locked(struct milter *m, struct errors *errors, json_t *changes)

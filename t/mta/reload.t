@@ -190,6 +190,9 @@ def restart(tap, rig, without, full):
     again = rig.bindpost_json("reload")
     tap.equal((sorted(first["restart"]), sorted(again["restart"])), (["handoff.listen", "stamp.header"],) * 2,
               "what needs a restart is named, each time until then")
+    log = rig.tail("deliveryd", 1000)
+    tap.ok("reload: handoff.listen: keeps its old value until deliveryd is restarted" in log,
+           "in the journal too: after a SIGHUP nobody reads an answer", rig.tail("deliveryd"))
     tap.ok("handoff.max_recipients" in first["options"], "what does not is listed with the options", first["options"])
     tap.equal(arrives(rig, send(rig, "g1", "bravo")), rig.ip(102), "both go on with the old header")
 
