@@ -22,6 +22,7 @@
 #define PAUSE_MAX_US (60 * SECOND_US)
 #define PAUSE_SHARE 19u
 #define SLICE_BYTES ((size_t)4 << 20) /* of records without bodies, held in memory */
+#define ROOM_SEGMENTS 4u              /* free space that is left to mail, above min_free */
 #define AHEAD_MAX                                                                                            \
 	((uint64_t)256 << 20) /* of the write-ahead file: who reads for that long makes the view wait */
 
@@ -163,10 +164,15 @@ static enum view_result slice(struct view *v, uint64_t target, bool *more, struc
 	return result;
 }
 
+bool view_has_room(const struct spool *s)
+{
+	return spool_health(s) == SPOOL_OK && spool_has_room_for(s, ROOM_SEGMENTS * s->cfg.segment_size);
+}
+
 /* Not while space is short, nor while a reader keeps the write-ahead file growing. */
 static bool may_write(struct view *v)
 {
-	return spool_health(v->spool) == SPOOL_OK && view_rows_small(v->rows, AHEAD_MAX);
+	return view_has_room(v->spool) && view_rows_small(v->rows, AHEAD_MAX);
 }
 
 static enum view_result all_slices(struct view *v, struct error *err)

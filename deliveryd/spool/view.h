@@ -20,6 +20,7 @@ struct view;
 struct view *view_new(struct spool *, const char *path);
 /* Reads on to what is synced now. True: the file says it all. */
 bool view_round(struct view *);
+bool view_has_room(const struct spool *);       /* else it is not written */
 bool view_start(struct view *, struct error *); /* rounds every few seconds */
 void view_stop(struct view **);                 /* NULL is fine */
 

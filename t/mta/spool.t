@@ -46,7 +46,7 @@ def view(rig, sql):
     try:
         with sqlite3.connect("file:%s?mode=ro" % rig.path("spool", "view.db"), uri=True) as db:
             return db.execute(sql).fetchall()
-    except sqlite3.OperationalError:  # not there yet
+    except sqlite3.Error:  # not there yet
         return None
 
 
