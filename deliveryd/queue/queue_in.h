@@ -341,6 +341,7 @@ struct queue {
 	uint64_t beside_cpu_us;	/* of the loop, when changes last had their share */
 	struct link changes, changes_done; /* of struct change: under way; waiting for their commit */
 	struct suspension *suspensions;    /* by command and by response rules */
+	struct suspended_target *suspended_targets;  /* the same by binding or group */
 	struct timer suspension_timer;
 	struct curfew *curfews;
 	struct zone *zones;

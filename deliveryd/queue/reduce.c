@@ -12,6 +12,7 @@
  * "reduce:BINDING/NEXT HOP" = "UNTIL MAX DOMAIN" and its cause (wall clock, microseconds).
  */
 #define KEY_PREFIX "reduce:"
+#define REDUCTIONS_MAX 10000u /* with more, yet others are not reduced */
 
 struct reduction {
 	char *key;    /* owns: BINDING/NEXT HOP */
@@ -136,7 +137,9 @@ void reduce_begin(struct queue *q, const struct hop_queue *hq, const char *domai
 {
 	char *key = key_of(q, hq->key.binding, hq->key.hop);
 	const struct reduction *r = find(q, key);
-	if (!r || r->max > max) { /* one that is in force is neither longer nor shorter for another reply */
+	if (r ? r->max > max
+	      : HASH_COUNT(q->reductions) <
+	                        REDUCTIONS_MAX) { /* one that is in force is neither longer nor shorter for another reply */
 		r = remember(q, key, max, domain, loop_wall_us(q->loop) + for_us, why);
 		record(q, r, false);
 		post_event(q, EVENT_THROTTLE, r, NULL, "response rule");

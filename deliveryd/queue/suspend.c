@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
+#include <utlist.h>
 
 /*
  * Suspensions by command stand beside those of the configuration (suspend_delivery). Each is a setting of the spool,
@@ -12,11 +13,21 @@
  * queue, so a change re-keys what waits.
  */
 #define KEY_PREFIX "suspend:"
+#define PRINTED_MAX 20 /* `bindpost rules` has all that rules did */
 
 struct suspension {
 	char *key; /* owns: TARGET or TARGET/DOMAIN */
 	uint64_t until_wall_us;
 	struct cause *why; /* owns; NULL = by command */
+	struct suspended_target *of;
+	struct suspension *prev, *next; /* of its target */
+	UT_hash_handle hh;
+};
+
+/* Response rules may suspend many domains: who asks about one binding does not look at all. */
+struct suspended_target {
+	char *name; /* owns */
+	struct suspension *all;
 	UT_hash_handle hh;
 };
 
@@ -64,8 +75,27 @@ bool suspended_by_command(const struct queue *q, const struct binding *b, const 
 	return is;
 }
 
+static struct suspended_target *suspended_target_get(struct queue *q, const char *key)
+{
+	struct suspended_target *t;
+	size_t len = strcspn(key, "/");
+	HASH_FIND(hh, q->suspended_targets, key, len, t);
+	if (t)
+		return t;
+	t = mem_zalloc(sizeof(*t));
+	t->name = mem_strndup(key, len);
+	HASH_ADD_KEYPTR(hh, q->suspended_targets, t->name, len, t);
+	return t;
+}
+
 static void forget(struct queue *q, struct suspension *s)
 {
+	DL_DELETE(s->of->all, s);
+	if (!s->of->all) {
+		HASH_DEL(q->suspended_targets, s->of);
+		free(s->of->name);
+		free(s->of);
+	}
 	HASH_DEL(q->suspensions, s);
 	cause_free(&s->why);
 	free(s->key);
@@ -80,6 +110,8 @@ static void remember(struct queue *q, const char *key, uint64_t until_wall_us, c
 		s = mem_zalloc(sizeof(*s));
 		s->key = mem_strdup(key);
 		HASH_ADD_KEYPTR(hh, q->suspensions, s->key, strlen(s->key), s);
+		s->of = suspended_target_get(q, key);
+		DL_APPEND(s->of->all, s);
 	}
 	s->until_wall_us = until_wall_us;
 	cause_free(&s->why);
@@ -208,29 +240,27 @@ bool suspend_end(struct queue *q, const char *target, const char *domain, const 
 	return true; /* the timer may come for nothing */
 }
 
-/* "suspensions": [{"domain": "example.com", "until": ...}]; no domain = all of it */
+/* "suspensions": [{"domain": "example.com", "until": ...}]; no domain = all of it. With many, the first of them. */
 void suspensions_print(const struct queue *q, const char *target, struct json_out *out)
 {
-	size_t len = strlen(target);
-	struct suspension *s, *next;
-	bool any = false;
-	HASH_ITER (hh, q->suspensions, s, next) {
-		if (strncmp(s->key, target, len) != 0 || (s->key[len] && s->key[len] != '/'))
-			continue;
-		if (!any)
-			jw_array(out, "suspensions");
-		any = true;
+	const struct suspended_target *t;
+	unsigned n = 0;
+	HASH_FIND_STR(q->suspended_targets, target, t);
+	if (!t)
+		return;
+	jw_array(out, "suspensions");
+	for (const struct suspension *s = t->all; s && n < PRINTED_MAX; s = s->next, n++) {
+		const char *slash = strchr(s->key, '/');
 		jw_object(out, NULL);
-		if (s->key[len])
-			jw_str(out, "domain", s->key + len + 1);
+		if (slash)
+			jw_str(out, "domain", slash + 1);
 		if (s->until_wall_us)
 			jw_time(out, "until", s->until_wall_us);
 		if (s->why)
 			jw_str(out, "rule", s->why->rule);
 		jw_end_object(out);
 	}
-	if (any)
-		jw_end_array(out);
+	jw_end_array(out);
 }
 
 bool suspensions_by_rule(const struct queue *q, reduction_row *row, void *ctx)
