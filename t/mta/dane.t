@@ -183,7 +183,7 @@ def body(tap, rig):
             to = "x@" + case.domain
             handoff.sendmail("a@acme.example", [to], message(case.number, "a@acme.example", to))
     for case in CASES:
-        wait_for("an event of %s (%s)" % (case.domain, case.name), lambda c=case: "x@" + c.domain in outcomes(rig), seconds=120)
+        wait_for("an event of %s (%s)" % (case.domain, case.name), lambda c=case: "x@" + c.domain in outcomes(rig), seconds=300)
     last = outcomes(rig)
     for case in CASES:
         (check_waiting if case.expect else check_delivery)(tap, rig, case, last["x@" + case.domain])

@@ -138,7 +138,7 @@ WANTED = {"hidden": ("deferral", "4.7.5"), "unusable": ("delivery", "no"), "unus
 
 
 def decide(tap, cases):
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     for c in cases:
         try:
             wait_for(c.what, lambda c=c: c.told("delivery", "deferral", "bounce"), max(1, end - time.monotonic()))

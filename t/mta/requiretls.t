@@ -14,7 +14,7 @@ DELIVERED = ("delivery", "host")
 def outcome(rig, recipient):
     def found():
         return [e for e in rig.events("delivery", "deferral", "bounce") if e["recipient"] == recipient]
-    wait_for("an event of " + recipient, found, seconds=120)
+    wait_for("an event of " + recipient, found, seconds=300)
     return found()[-1]
 
 
