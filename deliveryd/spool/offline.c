@@ -14,6 +14,7 @@
 struct read_only {
 	struct disk_io io;
 	struct disk_io *disk; /* borrows */
+	const char *path;     /* borrows */
 };
 
 struct offline {
@@ -23,6 +24,11 @@ struct offline {
 	struct spool *spool;
 	uint64_t n_handed_out;
 };
+
+static const char *path_of(struct disk_io *io)
+{
+	return container_of(io, struct read_only, io)->path;
+}
 
 static struct disk_io *disk_of(struct disk_io *io)
 {
@@ -41,7 +47,7 @@ static int ro_open(struct disk_io *io, int dir, const char *name, int flags, mod
 	fd = disk_of(io)->open(disk_of(io), dir, name, flags, mode);
 	/* a spool without the folder of large bodies is one in which none of them is found */
 	if (fd < 0 && errno == ENOENT && strcmp(name, "bodies") == 0)
-		fd = disk_of(io)->open(disk_of(io), dir, ".", flags, mode);
+		fd = disk_of(io)->open(disk_of(io), AT_FDCWD, path_of(io), flags, mode);
 	return fd;
 }
 
@@ -181,6 +187,7 @@ struct offline *offline_open(const char *path, struct disk_io *io, struct error 
 	};
 
 	read_only_init(&o->ro, io != NULL ? io : &disk_io_system);
+	o->ro.path = path;
 	o->metrics = metrics_new();
 	cfg.metrics = o->metrics;
 	cfg.io = &o->ro.io;

@@ -1,6 +1,8 @@
 #include "config.h"
 #include "t/lib/spool_rig.h"
 
+#include "spool/offline.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -107,6 +109,52 @@ static void on_fatal(void *ctx, const struct error *err)
 
 	rig->fatal = true;
 	rig->error = *err;
+}
+
+struct looking {
+	struct offline *spool;
+	uint64_t messages, bodies_lost;
+};
+
+static bool any_bytes(void *ctx, const void *bytes, size_t n)
+{
+	(void)ctx;
+	(void)bytes;
+	(void)n;
+	return true;
+}
+
+static void look_at(void *ctx, const struct spool_live *live)
+{
+	struct looking *l = ctx;
+	struct error err;
+
+	l->messages++;
+	if (!offline_body(l->spool, live->message->id, any_bytes, NULL, &err))
+		l->bodies_lost++;
+}
+
+static void no_setting(void *ctx, const char *key, const char *value)
+{
+	(void)ctx;
+	(void)key;
+	(void)value;
+}
+
+uint64_t rig_look_through(struct rig *rig, uint64_t *damaged)
+{
+	struct looking l = {.spool = offline_open(rig->cfg.path, rig->cfg.io, &rig->error)};
+	struct offline_found found;
+	uint64_t n = UINT64_MAX;
+
+	*damaged = 0;
+	if (l.spool != NULL && offline_walk(l.spool, look_at, no_setting, &l, &rig->error)) {
+		offline_found(l.spool, &found);
+		*damaged = found.damaged + found.unreadable + l.bodies_lost;
+		n = l.messages;
+	}
+	offline_close(&l.spool);
+	return n;
 }
 
 bool rig_open(struct rig *rig)

@@ -51,6 +51,8 @@ struct rig {
 };
 
 void rig_init(struct rig *, const char *path, struct disk_io *, uint64_t segment_size);
+/* Looks through the closed spool: how many messages `spool check` finds, UINT64_MAX when it cannot. */
+uint64_t rig_look_through(struct rig *, uint64_t *damaged);
 bool rig_open(struct rig *); /* opens, replays, starts */
 void rig_run(struct rig *);  /* until nothing is left to do */
 void rig_advance(struct rig *, uint64_t us);

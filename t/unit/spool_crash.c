@@ -123,9 +123,15 @@ static void delete_disposable(struct world *w)
 
 static void must_open(struct world *w)
 {
+	uint64_t looked = 0, damaged;
+
 	delete_disposable(w);
+	if (WITH_VIEW)
+		looked = rig_look_through(&w->rig, &damaged);
 	if (!rig_open(&w->rig))
 		fail_world(w, "open");
+	if (WITH_VIEW && looked != w->rig.n_live)
+		fail_world(w, "looked through");
 	if (WITH_VIEW && view_has_room(w->rig.spool) &&
 	        !view_check(w->view, &w->rig, w->model.fault, sizeof(w->model.fault)))
 		fail_world(w, "after replay");

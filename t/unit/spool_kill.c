@@ -332,12 +332,16 @@ static void check(const char *path, struct known **all)
 {
 	struct known *k, *next;
 	struct rig rig;
+	uint64_t looked, damaged;
 	char *view;
 
 	rig_init(&rig, path, NULL, SEGMENT);
 	rig.view_path = view = mem_printf("%s/" VIEW_FILE, path);
+	looked = rig_look_through(&rig, &damaged); /* `spool check` after a kill: sound */
+	assert_int_equal(damaged, 0);
 	if (!rig_open(&rig))
 		fail_msg("%s", rig.error.text);
+	assert_int_equal(looked, rig.n_live);
 	assert_int_equal(view_number(view, "SELECT count(*) FROM deliveries"), rig.n_live);
 	mem_free(&view);
 	for (size_t i = 0; i < rig.n_live; i++) {
