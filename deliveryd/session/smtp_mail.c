@@ -11,8 +11,6 @@
 #include <string.h>
 #include "queue/profile.h"
 
-#define NO_BDAT_US (24 * 3600 * SECOND_US)
-
 /* --- our side ---------------------------------------------------------------------------------------- */
 
 void smtp_mail_enter_mail(struct session *s)
@@ -172,7 +170,7 @@ static bool knows_no_bdat(const struct session *s)
 /* It takes the message for commands: nothing it says from here on means anything. What was tried costs nothing. */
 static void without_bdat(struct session *s)
 {
-	host_memory_set(s->net->no_bdat, &s->where.peer, loop_now_us(s->net->loop) + NO_BDAT_US);
+	smtp_transaction_forget_bdat(s);
 	s->t.job->begun = false;
 	smtp_transaction_done(s);
 	smtp_jobs_return(s, NULL);

@@ -325,6 +325,8 @@ bool smtp_transaction_sends(const struct session *);
 bool smtp_transaction_ended(const struct session *);
 /* What was said counts for every recipient, and the job stays. */
 void smtp_transaction_note(struct session *, const struct outcome *said);
+/* To this host DATA is used for a day. */
+void smtp_transaction_forget_bdat(struct session *);
 /* End of data is about to be sent. */
 void smtp_transaction_want(struct session *);
 

@@ -7,6 +7,7 @@
 #include "queue/profile.h"
 #include "session/smtp_session.h"
 
+#define NO_BDAT_US (24 * 3600 * SECOND_US)
 #define PIPED_MAX (64 * 1024) /* more is sent only to who has accepted a recipient */
 
 void session_job_free(struct session_job **pjob)
@@ -142,6 +143,9 @@ void smtp_transaction_lost(struct session *s, const struct outcome *why, enum sm
 	if ((s->state == SMTP_MAIL || s->state == SMTP_ENVELOPE) && cause == SMTP_PEER_GONE &&
 	        s->completed > 0 && !(ended && why->ours))
 		job->begun = false;
+	/* one that is lost at BDAT may be so because of it: the next try goes without */
+	if (s->t.chunked && s->t.accepted > 0 && s->delivered == 0 && cause != SMTP_OURS && why->ours)
+		smtp_transaction_forget_bdat(s);
 	if (!ended && s->net->stopping && cause == SMTP_OURS)
 		job->begun = false;
 	if (!job->begun) {
@@ -229,6 +233,11 @@ static bool check(struct session *s, struct session_job *job)
 		return false;
 	}
 	return true;
+}
+
+void smtp_transaction_forget_bdat(struct session *s)
+{
+	host_memory_set(s->net->no_bdat, &s->where.peer, loop_now_us(s->net->loop) + NO_BDAT_US);
 }
 
 static bool may_chunk(const struct session *s)

@@ -54,6 +54,7 @@ static void test_examples(void **state)
 	load_example("limits");
 	load_example("receivers-replies");
 	load_example("smart-host-lmtp");
+	load_example("own-gateway");
 }
 
 static const struct CMUnitTest tests[] = {
