@@ -231,6 +231,9 @@ void bindings_check_sources(struct queue *q)
 				continue;
 			bool refused = b->down_until_us[family] != 0,
 			     gone = !b->conf || b->conf->source[family].family == AF_UNSPEC;
+			/* refused because it was going: then its coming back is no guess */
+			if (!gone && !local_addrs_has(q->local, &b->conf->source[family]))
+				b->down_until_us[family] = 0;
 			if (!gone && !source_usable(b, family)) {
 				/* after a reload it may be another address that is not here */
 				source_went_down(b, family, "address is not on this machine");

@@ -99,7 +99,7 @@ def body(tap, rig):
     rig.start_mx()
     bindings = {"one": ONE, "range": ANY, "many": "198.51.100.2", "default": rig.ip(100)}
     rig.write_config({
-        "global": {"remote_smtp_port": rig.mx_port, "prohibited_hosts": [], "retry_interval": "1h", "idle_timeout": 0,
+        "global": {"remote_smtp_port": rig.mx_port, "prohibited_hosts": [], "retry_interval": "5s", "idle_timeout": 0,
                    "connection_allocation_aggressiveness": "high"},
         "bindings": {name: {"bind_address": a, **({"match_domain": [name + ".example"]} if name != "default" else {})}
                      for name, a in bindings.items()}})

@@ -590,6 +590,29 @@ static void test_bind_refused(void **state)
 	rig_free(&rig);
 }
 
+/* Mail came between the address's going and the news of it: bind was refused, and then it is known why. */
+static void test_bind_refused_as_it_goes(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new(TWO_BINDINGS);
+	rig_route(rig, "example.com", "10 203.0.113.1");
+	rig_mx(rig, "203.0.113.1")->mode = MX_NO_BIND;
+	rig_start(rig);
+	send_many(rig, "acme", "example.com", 3);
+	rig_run(rig, SECOND_US / 10);
+	assert_int_equal(rig_count(rig, "source_down"), 1);
+	rig_local(rig, "192.0.2.20", false);
+	rig_run(rig, SECOND_US);
+	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
+	rig_local(rig, "192.0.2.20", true);
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig_count(rig, "source_down"), 1);
+	assert_int_equal(rig_count(rig, "source_up"), 1);
+	assert_int_equal(rig_count(rig, "deferral"), 1);
+	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, 3); /* the one that met it, too */
+	rig_free(&rig);
+}
+
 static void test_families(void **state)
 {
 	(void)state;
@@ -990,6 +1013,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_source_down_expires),
         cmocka_unit_test(test_source_down_after_reload),
         cmocka_unit_test(test_bind_refused),
+        cmocka_unit_test(test_bind_refused_as_it_goes),
         cmocka_unit_test(test_out_of_ports),
         cmocka_unit_test(test_pair_limit_lowered),
         cmocka_unit_test(test_families),
