@@ -17,9 +17,11 @@ static struct conf *load(const char *process, const char *policy)
 	return c;
 }
 
+#define EVAL_SIZE (sizeof(struct conf_origin) + 16)
+
 /* "VALUE from WHERE" of an option for binding (NULL = none) and domain */
 static const char *eval(
-        const struct conf *c, const char *option, const char *binding, const char *domain, char buf[1200])
+        const struct conf *c, const char *option, const char *binding, const char *domain, char buf[EVAL_SIZE])
 {
 	struct conf_origin o;
 	struct error err;
@@ -27,13 +29,13 @@ static const char *eval(
 
 	assert_true(!binding || b);
 	assert_true(conf_eval(c, option, b, domain, &o, &err));
-	snprintf(buf, 1200, "%s from %s", o.value, o.where);
+	snprintf(buf, EVAL_SIZE, "%s from %s", o.value, o.where);
 	return buf;
 }
 
 #define EVAL(expected, option, binding, domain)                                                              \
 	do {                                                                                                 \
-		char buf[1200];                                                                              \
+		char buf[EVAL_SIZE];                                                                              \
 		assert_string_equal(eval(c, option, binding, domain, buf), expected);                        \
 	} while (0)
 
