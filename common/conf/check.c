@@ -273,6 +273,21 @@ static void check_auth(struct loader *l, const struct scope *s)
 		        "is of no use without", "name both, or \"none\"");
 }
 
+/* HELO offers nothing: mail that needs an extension would wait for ever. */
+static void check_hello(struct loader *l, const struct scope *s)
+{
+	if (number_in(l, s, OPT_delivery_method) != DELIVERY_SMTP)
+		return;
+	if (sets_either(s, OPT_delivery_method, OPT_xclient) &&
+	        number_in(l, s, OPT_xclient) == XCLIENT_REQUIRED)
+		report_pair(l, s, ERROR_ERROR, OPT_xclient, OPT_delivery_method, "cannot be had with",
+		        "HELO offers no extensions; write \"esmtp\"");
+	if (sets_either(s, OPT_delivery_method, OPT_outbound_smtp_auth_type) &&
+	        number_in(l, s, OPT_outbound_smtp_auth_type) != AUTH_NONE)
+		report_pair(l, s, ERROR_ERROR, OPT_outbound_smtp_auth_type, OPT_delivery_method,
+		        "cannot be had with", "HELO offers no extensions; write \"esmtp\"");
+}
+
 static void check_tls_verify(struct loader *l, const struct scope *s)
 {
 	if (sets_either(s, OPT_tls, OPT_tls_verify) && number_in(l, s, OPT_tls) == TLS_NO &&
@@ -356,6 +371,7 @@ static void check_scope(void *ctx, const struct scope *s)
 	check_total(l, s);
 	check_tls_pair(l, s);
 	check_auth(l, s);
+	check_hello(l, s);
 	check_tls_verify(l, s);
 	check_dane(l, s);
 	check_egress(l, s);

@@ -439,6 +439,21 @@ static void test_across_options(void **state)
 	                     "\"SECURE192:-VERS-TLS1.1\"\n"},
 	        {BINDING(A ", \"tls_priority\": \"SECURE192:-VERS-TLS1.1\", \"tls_min_version\": \"1.2\""),
 	                ""},
+	        {BINDING(A ", \"xclient\": \"required\", \"delivery_method\": \"smtp\""),
+	                ACME ": xclient (\"required\") cannot be had with delivery_method (\"smtp\"): HELO "
+	                     "offers no "
+	                     "extensions; write \"esmtp\"\n"},
+	        {BINDING(A ", \"outbound_smtp_auth_type\": \"plain\", \"outbound_smtp_auth_user\": \"u\", "
+	                   "\"outbound_smtp_auth_pass\": \"p\", \"delivery_method\": \"smtp\""),
+	                ACME ": outbound_smtp_auth_type (\"plain\") cannot be had with delivery_method "
+	                     "(\"smtp\"): "
+	                     "HELO offers no extensions; write \"esmtp\"\n"},
+	        {BINDING(A ", \"outbound_smtp_auth_type\": \"plain\", \"outbound_smtp_auth_user\": \"u\", "
+	                   "\"outbound_smtp_auth_pass\": \"p\", \"outbound_smtp_auth_pass_file\": "
+	                   "\"/dev/null\""),
+	                ACME
+	                ": outbound_smtp_auth_pass (\"(not shown)\") excludes outbound_smtp_auth_pass_file "
+	                "(\"/dev/null\"): name one of them\n"},
 	        {BINDING(A ", \"outbound_smtp_auth_type\": \"plain\", \"outbound_smtp_auth_user\": \"u\""),
 	                ACME ": outbound_smtp_auth_type (\"plain\") is of no use without "
 	                     "outbound_smtp_auth_pass (null): name "
