@@ -15,8 +15,6 @@ static struct milter *the_milter;
 #define CONN_MAGIC 0x62706d63u
 /* More stamps than this in one message is an attack on the MTA, which looks for each from the start of the message. */
 #define STAMPS_MAX 1000
-/* libmilter and MTAs take headers of 64 KB; a stamp comes near it only with hundreds of open rules. */
-#define STAMP_MAX_BYTES 60000
 
 struct conn {
 	unsigned magic;

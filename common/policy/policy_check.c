@@ -6,9 +6,11 @@
  *                       operands, so that ten thousand rules stay cheap.
  * unassigned binding    No rule, match_domain or group target can choose it.
  * header rule           {"header": NAME} believes whoever writes the header; without a test on the client anyone may.
+ * size of the stamp     Rules that test recipients only may all be open for one message; each has its place in the stamp.
  * stamp header          A rule that looks at the stamp's own header never sees it.
  */
 #include "policy/policy_internal.h"
+#include "policy/stamp.h"
 
 #include <string.h>
 
@@ -213,10 +215,42 @@ static void check_rule(const struct policy *p, const struct rule *r, struct erro
 		        own.name);
 }
 
+/* What one open rule adds to a stamp at most: "NAME/DIGEST/TARGET/STICKY," */
+static size_t size_in_stamp(const struct rule *r)
+{
+	size_t target = r->bind.type == BIND_HEADER ? strlen("group:") + 64 : 0;
+	for (size_t i = 0; i < r->bind.n; i++)
+		target = strlen(r->bind.targets[i]) > target ? strlen(r->bind.targets[i]) : target;
+	return strlen(r->name) + 1 + 8 + 1 + target + (r->bind.has_sticky ? 9 : 0) + 1;
+}
+
+/* Rules that test nothing but recipients are open for each message that comes to them. */
+static void check_stamp_size(const struct policy *p, struct errors *errors)
+{
+	size_t n = 0, size = 0;
+	for (size_t i = 0; i < p->n_rules; i++) {
+		const struct rule *r = &p->rules[i];
+		if (r->n_n > 0 || r->n_r == 0)
+			continue;
+		n++;
+		size += size_in_stamp(r);
+	}
+	if (size > STAMP_MAX_BYTES)
+		errors_add(errors, ERROR_WARNING,
+		        "%s: %zu rules test recipients and nothing else, so that all may be open for one "
+		        "message; its stamp "
+		        "would have %zu bytes, more than the %d that can be inserted, and the message would "
+		        "have to wait: put "
+		        "the recipients of one target into one rule, as \"rcptto in 'a@b.example, "
+		        "c@d.example'\"",
+		        p->rules[p->n_rules - 1].where, n, size, STAMP_MAX_BYTES);
+}
+
 void policy_check(const struct policy *p, struct errors *errors)
 {
 	check_reach(p, errors);
 	for (size_t i = 0; i < p->n_rules; i++)
 		check_rule(p, &p->rules[i], errors);
 	check_assigned(p, errors);
+	check_stamp_size(p, errors);
 }

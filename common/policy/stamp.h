@@ -17,6 +17,9 @@ struct stamp_keys *stamp_keys_load(
 struct stamp_keys *stamp_keys_of(const struct conf *, struct errors *);
 void stamp_keys_free(struct stamp_keys **);
 
+/* libmilter and MTAs take headers of 64 KB; a stamp comes near it only with hundreds of open rules. */
+#define STAMP_MAX_BYTES 60000
+
 /* Appends the header's value (after "X-Binding: "), folded with "\n\t" as libmilter wants. message_id: the raw value of
  * the first Message-ID, NULL = none seen. Without keys nothing is signed. */
 void stamp_print(const struct decision *, const struct stamp_keys *, uint64_t wall_us, const char *message_id,

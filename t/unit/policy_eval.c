@@ -760,6 +760,31 @@ static void claimed_twice(void **state)
 	errors_free(&errors);
 }
 
+/* All of them may be open for one message, and stand in its stamp. */
+static void many_recipient_rules(void **state)
+{
+	(void)state;
+	static const struct {
+		int rules;
+		const char *first, *says;
+	} cases[] = {
+	        {2000, "", NULL},
+	        {3500, "", "rules[3500]: 3500 rules test recipients and nothing else"},
+	        {3500, "mailfrom_domain == `x.example` AND ", NULL},
+	};
+	for (size_t c = 0; c < sizeof(cases) / sizeof(*cases); c++) {
+		struct str rules;
+		str_init(&rules);
+		str_add(&rules, "[");
+		for (int i = 0; i < cases[c].rules; i++)
+			str_printf(&rules, "{'when': '%srcptto == `u%d@d.example`', 'bind': 'a'},",
+			        cases[c].first, i);
+		str_add(&rules, EVERY "]");
+		assert_says(rules.data, true, cases[c].says);
+		str_free(&rules);
+	}
+}
+
 static void many_literals_are_indexed(void **state)
 {
 	(void)state;
@@ -787,6 +812,7 @@ static void many_literals_are_indexed(void **state)
 
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses),
+        cmocka_unit_test(many_recipient_rules),
         cmocka_unit_test(null_sender),
         cmocka_unit_test(headers),
         cmocka_unit_test(eight_bit_headers),
