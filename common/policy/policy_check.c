@@ -36,6 +36,21 @@ static bool always_true(const struct rule_expr *e)
 	return false;
 }
 
+/* Literals as they are compared, so that 'Example.COM' and 'example.com' are one. Only used here: digests keep to what
+ * was written. */
+static void operand_print(const struct rule_expr *e, struct str *out)
+{
+	const struct rule_test *t = e->test;
+	if (e->type != EXPR_TEST || t->n_literals != 1) {
+		rule_expr_print(e, out);
+		return;
+	}
+	str_add(out, rule_field_name(t->ref.field));
+	for (const char *p = t->ref.header; p != NULL && *p != '\0'; p++)
+		str_add_char(out, ascii_lower(*p));
+	str_printf(out, " %s '%s'", t->op == OP_NE ? "!=" : "==", t->literals[0]); /* or `in` of one */
+}
+
 static void add_operands(struct operands *out, struct rule_expr *const *args, size_t n, struct pool *pool)
 {
 	struct str s;
@@ -44,7 +59,7 @@ static void add_operands(struct operands *out, struct rule_expr *const *args, si
 		if (always_true(args[i]))
 			continue;
 		str_clear(&s);
-		rule_expr_print(args[i], &s);
+		operand_print(args[i], &s);
 		out->texts[out->n++] = pool_strndup(pool, s.data, s.len);
 	}
 	str_free(&s);

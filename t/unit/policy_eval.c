@@ -714,6 +714,21 @@ static void warnings_of_check(void **state)
 	assert_says("[{'when': 'helo == `x` AND size > `1`', 'bind': ['c', 'group:pool']}, {'when': 'helo == "
 	            "`x`', 'bind': 'a'}]",
 	        true, NULL);
+	/* spelled in another way */
+	assert_says("[{'when': 'mailfrom_domain == `Example.COM`', 'bind': ['c', 'group:pool']}, {'when': "
+	            "'mailfrom_domain in `example.com`', 'bind': 'a'}]",
+	        true, "rules[1]: can never be reached");
+	assert_says("[{'when': 'header:X-A == `x`', 'bind': ['c', 'group:pool']}, {'when': 'header:x-a == "
+	            "`x` AND "
+	            "helo == `h`', 'bind': 'a'}]",
+	        true, "rules[1]: can never be reached");
+	assert_says(
+	        "[{'when': 'header:X-A == `x`', 'bind': ['c', 'group:pool']}, {'when': 'header:X-A == `X`', "
+	        "'bind': 'a'}]",
+	        true, NULL);
+	assert_says("[{'when': 'helo != `x`', 'bind': ['c', 'group:pool']}, {'when': 'helo == `x`', 'bind': "
+	            "'a'}]",
+	        true, NULL);
 	assert_says("[{'when': 'rcptto == `x`', 'bind': ['c', 'group:pool']}, {'when': 'rcptto == `x` AND "
 	            "size > `1`', 'bind': 'a'}]",
 	        true, "rules[1]: can never be reached");
