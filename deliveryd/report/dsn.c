@@ -41,20 +41,20 @@ static void add_address(struct str *out, const char *address, size_t max)
 	}
 }
 
-/* RFC 6533 3, utf-8-addr-xtext: the form of such an address that a 7-bit status takes. */
-static void add_final_recipient(struct str *out, const char *address)
+/* RFC 6533 3, utf-8-addr-xtext: the form of such an address that a 7-bit status takes. What has that form already,
+ * as an ORCPT, keeps its backslashes. */
+static void add_utf8_address(struct str *out, const char *address, bool escaped)
 {
 	size_t len = strlen(address), n;
 	uint32_t code;
 
-	str_add(out, "Final-Recipient: utf-8; ");
-	for (size_t i = 0; i < len && i < 320; i += n) {
+	for (size_t i = 0; i < len && i < 500; i += n) {
 		n = utf8_next(address + i, len - i, &code);
 		if (n == 0) {
 			n = 1;
 			code = '?';
 		}
-		if (code <= 32 || code > 126 || code == '\\' || code == '+' || code == '=')
+		if (code <= 32 || code > 126 || (!escaped && (code == '\\' || code == '+' || code == '=')))
 			str_printf(out, "\\x{%X}", (unsigned)code);
 		else
 			str_add_char(out, (char)code);
@@ -77,11 +77,15 @@ static void add_original_recipient(struct str *out, const struct dsn_recipient *
 
 	if (!semicolon)
 		return;
-	str_init(&address);
-	xtext_decode(&address, semicolon + 1, strlen(semicolon + 1));
 	str_add(out, "Original-Recipient: ");
 	str_add_mem(out, r->orcpt, (size_t)(semicolon - r->orcpt));
 	str_add(out, "; ");
+	if (ascii_ieq_mem(r->orcpt, (size_t)(semicolon - r->orcpt), "utf-8", strlen("utf-8"))) {
+		add_utf8_address(out, semicolon + 1, true);
+		return;
+	}
+	str_init(&address);
+	xtext_decode(&address, semicolon + 1, strlen(semicolon + 1));
 	if (address.data)
 		add_safe(out, address.data, DSN_LINE_MAX);
 	str_add(out, "\r\n");
@@ -197,10 +201,12 @@ static void print_status(const struct dsn *d, const char *boundary, struct str *
 		add_original_recipient(out, r);
 		if (r->orcpt_is_final && utf8_is_ascii(r->final_recipient))
 			add_field(out, "Original-Recipient", "rfc822; ", r->final_recipient);
-		if (utf8_is_ascii(r->final_recipient))
+		if (utf8_is_ascii(r->final_recipient)) {
 			add_field(out, "Final-Recipient", "rfc822; ", r->final_recipient);
-		else
-			add_final_recipient(out, r->final_recipient);
+		} else {
+			str_add(out, "Final-Recipient: utf-8; ");
+			add_utf8_address(out, r->final_recipient, false);
+		}
 		add_field(out, "Action", "", r->action);
 		add_field(out, "Status", "", r->status);
 		if (r->diagnostic_is_remote && r->remote_mta)
