@@ -13,9 +13,12 @@
 #include <event2/http_struct.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/json_write.h"
 #include "base/log.h"
@@ -35,8 +38,17 @@ struct access {
 	struct evhttp *http;
 };
 
+/* Clients that open connections and never close them must not take the descriptors that mail needs. */
+#define LISTENERS_MAX 64
+#define DESCRIPTORS_LEFT 1000
+#define PAUSE_US SECOND_US
+
 struct control {
 	struct control_config conf;
+	struct evconnlistener *listeners[LISTENERS_MAX]; /* borrows: the evhttps own them */
+	unsigned n_listeners;
+	bool paused;
+	struct timer pause;
 	struct access access[CONTROL_FULL + 1];
 	struct pending *pending; /* questions under way */
 	struct control_dns *dns;
@@ -506,6 +518,55 @@ static void on_request(struct evhttp_request *req, void *arg)
 	evhttp_clear_headers(&params);
 }
 
+/* --- descriptors ------------------------------------------------------------------------------------------- */
+
+/* The lowest free number is about how many are in use. */
+static bool descriptors_short(void)
+{
+	struct rlimit limit;
+	int fd;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+		return false;
+	fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 ||
+	       (rlim_t)fd + (limit.rlim_cur > 4 * DESCRIPTORS_LEFT ? DESCRIPTORS_LEFT : limit.rlim_cur / 4) >
+	               limit.rlim_cur;
+}
+
+static void set_paused(struct control *c, bool paused)
+{
+	if (paused != c->paused)
+		log_warning("control: %s", paused ? "few descriptors are left: no new connections for now"
+		                                  : "connections are taken again");
+	c->paused = paused;
+	for (unsigned i = 0; i < c->n_listeners; i++) {
+		if (paused)
+			evconnlistener_disable(c->listeners[i]);
+		else
+			evconnlistener_enable(c->listeners[i]);
+	}
+	if (paused)
+		timer_arm_in(c->conf.loop, &c->pause, PAUSE_US);
+}
+
+static void look_again(void *ctx)
+{
+	set_paused(ctx, descriptors_short());
+}
+
+/* For each new connection. */
+static struct bufferevent *new_stream(struct event_base *base, void *arg)
+{
+	struct access *a = arg;
+
+	if (descriptors_short())
+		set_paused(a->control, true);
+	return bufferevent_socket_new(base, -1, 0);
+}
+
 /* --- life -------------------------------------------------------------------------------------------------- */
 
 static void access_init(struct control *c, enum control_access level)
@@ -520,6 +581,7 @@ static void access_init(struct control *c, enum control_access level)
 	evhttp_set_max_body_size(a->http, CONTROL_BODY_MAX);
 	evhttp_set_allowed_methods(a->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST);
 	evhttp_set_gencb(a->http, on_request, a);
+	evhttp_set_bevcb(a->http, new_stream, a);
 }
 
 struct control *control_new(const struct control_config *conf)
@@ -531,6 +593,7 @@ struct control *control_new(const struct control_config *conf)
 	c->readings = (struct readings){.loop = conf->loop, .spool = conf->spool};
 	c->tracings = (struct tracings){.loop = conf->loop, .trace = conf->trace};
 	c->changes = (struct changes){.loop = conf->loop, .queue = conf->queue};
+	timer_init(&c->pause, look_again, c);
 	for (int level = CONTROL_METRICS; level <= CONTROL_FULL; level++)
 		access_init(c, (enum control_access)level);
 	return c;
@@ -547,6 +610,8 @@ bool control_listen(struct control *c, int fd, enum control_access level)
 		evconnlistener_free(l);
 		return false;
 	}
+	if (c->n_listeners < LISTENERS_MAX)
+		c->listeners[c->n_listeners++] = l;
 	return true;
 }
 
@@ -568,6 +633,7 @@ void control_free(struct control **p)
 	control_readings_forget(&c->readings);
 	control_tracings_forget(&c->tracings);
 	control_dns_free(&c->dns);
+	timer_cancel(c->conf.loop, &c->pause);
 	for (int level = CONTROL_METRICS; level <= CONTROL_FULL; level++)
 		evhttp_free(c->access[level].http);
 	mem_free(&c);

@@ -259,6 +259,29 @@ def top(tap, rig):
     rig.mx_option("mx1.example", None)
 
 
+def descriptors(tap, rig):
+    """Clients that open connections and leave them open take nothing from mail."""
+    rig.stop("deliveryd")
+    rig.prefix = ["prlimit", "--nofile=400:400", "--"]
+    rig.start_deliveryd()
+    rig.prefix = []
+    clients = []
+    for _ in range(380):
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(rig.sock("control.sock"))  # the line of those not taken yet is long
+        clients.append(s)
+    wait_for("it to notice", lambda: "few descriptors are left" in rig.tail("deliveryd", 100))
+    hand_over(rig, "few@d0.example", b"Subject: x\r\n\r\nx\r\n")
+    wait_for("its delivery", lambda: [e for e in rig.events("delivery") if e["recipient"] == "few@d0.example"])
+    tap.ok(True, "beside 380 connections of a process with 400 descriptors mail is taken and delivered")
+    for s in clients:
+        s.close()
+    wait_for("it to answer again", lambda: rig.bindpost("summary", check=False).returncode == 0, 60)
+    tap.ok(True, "and it answers when they have gone")
+    rig.stop("deliveryd")
+    rig.start_deliveryd()
+
+
 def own_words(tap, rig):
     """A failure in our own words reads the same in events and messages."""
     hand_over(rig, "nobody@d0.example", b"Subject: x\r\n\r\nx\r\n")  # its MX host has gone
@@ -295,6 +318,7 @@ def body(tap, rig):
     message_errors(tap, rig, ids)
     trace(tap, rig)
     top(tap, rig)
+    descriptors(tap, rig)
     connections(tap, rig)
     own_words(tap, rig)
     config_eval(tap, rig)
