@@ -1,6 +1,8 @@
 /* Scopes and fallback: which value is in force where, and where it comes from */
 #include "config.h"
 #include "t/lib/test.h"
+#include "base/mem.h"
+#include "base/str.h"
 #include "base/str.h"
 #include "conf/conf.h"
 #include "conf/route_item.h"
@@ -20,8 +22,8 @@ static struct conf *load(const char *process, const char *policy)
 #define EVAL_SIZE (sizeof(struct conf_origin) + 16)
 
 /* "VALUE from WHERE" of an option for binding (NULL = none) and domain */
-static const char *eval(
-        const struct conf *c, const char *option, const char *binding, const char *domain, char buf[EVAL_SIZE])
+static const char *eval(const struct conf *c, const char *option, const char *binding, const char *domain,
+        char buf[EVAL_SIZE])
 {
 	struct conf_origin o;
 	struct error err;
@@ -35,7 +37,7 @@ static const char *eval(
 
 #define EVAL(expected, option, binding, domain)                                                              \
 	do {                                                                                                 \
-		char buf[EVAL_SIZE];                                                                              \
+		char buf[EVAL_SIZE];                                                                         \
 		assert_string_equal(eval(c, option, binding, domain, buf), expected);                        \
 	} while (0)
 
@@ -202,6 +204,92 @@ static void test_hosts(void **state)
 		assert_int_equal(limits.max_outbound_connections, cases[i].expected);
 		assert_int_equal(limits.scope_max_outbound_connections, 0);
 	}
+	conf_unref(&c);
+}
+
+static char *throttle_text(const struct conf_throttle *t)
+{
+	struct str out;
+
+	str_init(&out);
+	str_printf(&out, "%u/%u", t->rate.count, t->rate.seconds);
+	if (t->rate.count) {
+		str_add_char(&out, ' ');
+		conf_scope_path(t->from, &out);
+	}
+	return str_steal(&out);
+}
+
+/* A throttle is that of the place it stands in; 0 and null take an inherited one away. */
+static void test_throttles(void **state)
+{
+	static const struct {
+		const char *binding, *domain, *messages;
+	} cases[] = {
+	        {"n", "x.example", "10/60 binding_groups.g"},
+	        {"m", "x.example", "20/1 binding_groups.g.bindings.m"},
+	        {"m", "gmail.com", "30/3 binding_groups.g.bindings.m.domains.gmail.com"},
+	        {"n", "gmail.com", "10/60 binding_groups.g"},
+	        {"none", "x.example", "0/0"},
+	        {"none", "gmail.com", "0/0"},
+	        {"default", "x.example", "5/1 global"},
+	        {"default", "gmail.com", "50/1 domains.gmail.com"},
+	        {"default", "mx.wanadoo.fr", "3/1 domains./wanadoo/"},
+	};
+	struct conf *c = load("{}",
+	        "{ \"global\": { \"bind_address\": \"192.0.2.1\", \"outbound_throttle_messages\": 5, "
+	        "\"max_queued_messages\": 7, \"inbound_throttle_messages\": \"9/10\", "
+	        "\"server_max_outbound_connections\": 1000 },"
+	        "  \"domains\": { \"gmail.com\": { \"outbound_throttle_messages\": 50 }, \"/wanadoo/\": { "
+	        "\"outbound_throttle_messages\": 3 } },"
+	        "  \"hosts\": { \"/provider/\": { \"outbound_throttle_connections\": \"2/5\", "
+	        "\"scope_max_outbound_connections\": 4 } },"
+	        "  \"bindings\": { \"none\": { \"bind_address\": \"192.0.2.2\", "
+	        "\"outbound_throttle_messages\": 0, \"max_queued_messages\": 0 } },"
+	        "  \"binding_groups\": { \"g\": { \"outbound_throttle_messages\": \"10/1m\", "
+	        "\"inbound_throttle_messages\": \"6/1\", \"bindings\": { \"n\": { \"bind_address\": "
+	        "\"192.0.2.4\" }, "
+	        "\"m\": { \"bind_address\": \"192.0.2.3\", \"outbound_throttle_messages\": 20, \"domains\": "
+	        "{ "
+	        "\"gmail.com\": { \"outbound_throttle_messages\": \"30/3\" } } } } } } }");
+	struct conf_throttles found;
+	struct conf_quota quota;
+	struct host_limits limits;
+	char *text;
+
+	(void)state;
+	for (size_t i = 0; i < array_len(cases); i++) {
+		conf_resolve_throttles(c, conf_binding_named(c, cases[i].binding), cases[i].domain, &found);
+		text = throttle_text(&found.messages);
+		assert_string_equal(text, cases[i].messages);
+		mem_free(&text);
+		assert_int_equal(found.connections.rate.count, 0);
+	}
+	conf_resolve_host(c, conf_binding_named(c, "n"), "mx1.provider.example", &limits);
+	text = throttle_text(&limits.throttles.connections);
+	assert_string_equal(text, "2/5 hosts./provider/");
+	mem_free(&text);
+	assert_int_equal(limits.scope_max_outbound_connections, 4);
+	conf_resolve_quota(c, conf_binding_named(c, "n"), &quota);
+	assert_int_equal(quota.max_messages, 7);
+	assert_int_equal(quota.max_bytes, 0);
+	text = throttle_text(&quota.inbound);
+	assert_string_equal(text, "6/1 binding_groups.g");
+	mem_free(&text);
+	conf_resolve_quota(c, conf_binding_named(c, "none"), &quota);
+	assert_int_equal(quota.max_messages, 0);
+	assert_int_equal(quota.inbound.rate.count, 9);
+	conf_group_quota(c, conf_group_named(c, "g"), &quota);
+	assert_int_equal(quota.inbound.rate.count, 6);
+	/* a hundredth of a smaller total */
+	assert_int_equal(conf_global(c)->server_reserve_outbound_connections, 10);
+	conf_unref(&c);
+	c = load("{}", "{}");
+	assert_int_equal(conf_global(c)->server_reserve_outbound_connections, 200);
+	conf_unref(&c);
+	c = load("{}", "{ \"global\": { \"server_max_outbound_connections\": 5, "
+	               "\"server_reserve_outbound_connections\": 9 } }");
+	assert_int_equal(conf_global(c)->server_reserve_outbound_connections, 9);
 	conf_unref(&c);
 }
 
@@ -478,6 +566,7 @@ static void test_own_names(void **state)
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_layer),
         cmocka_unit_test(test_many),
+        cmocka_unit_test(test_throttles),
         cmocka_unit_test(test_chain),
         cmocka_unit_test(test_patterns),
         cmocka_unit_test(test_structs),
