@@ -20,6 +20,8 @@
 #include "control/cli_spool.h"
 
 #define AT_ONCE 32
+#define SETTINGS_WAIT_US (30 * SECOND_US) /* for a disk that is full */
+#define SETTING_MAX ((size_t)65536)
 #define ENVELOPE_MAX ((off_t)1 << 30)
 
 struct import;
@@ -46,7 +48,8 @@ struct import {
 	char **names; /* own: the ids in the folder, in order */
 	size_t n_names;
 	unsigned under_way;
-	uint64_t stored, there, failed;
+	json_t *settings; /* owns: keys the spool has */
+	uint64_t stored, there, failed, set;
 	bool fatal;
 };
 
@@ -67,11 +70,10 @@ static void note_live(void *ctx, const struct spool_live *live)
 	x->live[x->n_live++] = live->message->id;
 }
 
-static void no_setting(void *ctx, const char *key, const char *value)
+static void note_setting(void *ctx, const char *key, const char *value)
 {
-	(void)ctx;
-	(void)key;
 	(void)value;
+	(void)json_object_set_new(((struct import *)ctx)->settings, key, json_true());
 }
 
 static int by_number(const void *a, const void *b)
@@ -124,7 +126,7 @@ static bool read_folder(struct import *x, struct error *err)
 
 static int open_file(struct import *x, const char *id, const char *end, off_t *size)
 {
-	char name[ID_TEXT_SIZE + 8];
+	char name[64];
 	struct stat st;
 	int fd;
 
@@ -335,6 +337,49 @@ static void import_some(struct import *x, size_t from, size_t n)
 	}
 }
 
+/* --- settings ------------------------------------------------------------------------------------------------------- */
+
+/* Suspensions above all: without them mail would leave that is to stay. What the spool has itself stays as it is. */
+static void import_settings(struct import *x)
+{
+	off_t size = 0;
+	int fd = open_file(x, SPOOL_SETTINGS_FILE, "", &size);
+	json_error_t where;
+	json_t *all, *value;
+	struct spool_results *r;
+	const char *key;
+	uint64_t until;
+
+	if (fd < 0)
+		return;
+	all = json_loadfd(fd, JSON_REJECT_DUPLICATES, &where);
+	close(fd);
+	if (!json_is_object(all))
+		tell(x, SPOOL_SETTINGS_FILE, all ? "not an object" : where.text);
+	r = spool_results_new();
+	json_object_foreach (all, key, value) {
+		if (!json_is_string(value) || strlen(key) + json_string_length(value) > SETTING_MAX ||
+		        json_string_length(value) != strlen(json_string_value(value)))
+			tell(x, SPOOL_SETTINGS_FILE, "has something that is no setting");
+		else if (!json_object_get(x->settings, key))
+			spool_results_setting(r, key, json_string_value(value));
+	}
+	x->set = spool_results_count(r);
+	if (x->set > 0)
+		spool_results_post(x->spool, &r);
+	else
+		spool_results_free(&r);
+	until = clock_system.mono_us(&clock_system) + SETTINGS_WAIT_US;
+	while (!x->fatal && spool_uncommitted(x->spool) > 0) {
+		(void)loop_step(x->loop);
+		if (clock_system.mono_us(&clock_system) > until) {
+			tell(x, SPOOL_SETTINGS_FILE, "no space in the spool");
+			x->fatal = true; /* without them no mail goes in */
+		}
+	}
+	json_decref(all);
+}
+
 /* --- all of it ------------------------------------------------------------------------------------------------------ */
 
 static void on_fatal(void *ctx, const struct error *err)
@@ -363,7 +408,7 @@ static bool spool_ready(struct import *x, struct cli *cli, const char *path, str
 	conf_unref(&conf);
 	errors_free(&errors);
 	x->spool = spool_open(&cfg, err);
-	if (!x->spool || !spool_replay(x->spool, note_live, no_setting, x, err))
+	if (!x->spool || !spool_replay(x->spool, note_live, note_setting, x, err))
 		return false;
 	spool_start(x->spool, x->loop);
 	return true;
@@ -403,6 +448,7 @@ static bool import_all(struct import *x, struct cli *cli, const char *path)
 		fprintf(stderr, "bindpost: %s\n", err.text);
 		return false;
 	}
+	import_settings(x); /* first: they say what may leave */
 	for (size_t i = 0; i < x->n_names && !x->fatal; i += AT_ONCE)
 		import_some(x, i, x->n_names - i < AT_ONCE ? x->n_names - i : AT_ONCE);
 	return !x->fatal;
@@ -420,6 +466,7 @@ static void import_free(struct import *x)
 		mem_free(&x->names[i]);
 	mem_free(&x->names);
 	mem_free(&x->live);
+	json_decref(x->settings);
 	if (x->dir >= 0)
 		close(x->dir);
 }
@@ -432,12 +479,13 @@ int cli_spool_import(struct cli *cli, const char *path, const char *from)
 	x.loop = loop_new("import", &clock_system);
 	x.disk = workers_new("disk", 0); /* all on this thread */
 	x.metrics = metrics_new();
+	x.settings = json_object();
 	ok = import_all(&x, cli, path);
 	import_free(&x);
 	give_all_away(path);
 	if (cli->json)
-		printf("{\"imported\":%llu,\"there_already\":%llu,\"refused\":%llu}\n",
-		        (unsigned long long)x.stored, (unsigned long long)x.there,
+		printf("{\"imported\":%llu,\"settings\":%llu,\"there_already\":%llu,\"refused\":%llu}\n",
+		        (unsigned long long)x.stored, (unsigned long long)x.set, (unsigned long long)x.there,
 		        (unsigned long long)x.failed);
 	else
 		printf("%llu messages to %s; %llu were there already, %llu were refused\n",

@@ -123,12 +123,13 @@ def import_it(tap, rig, rows):
     done = command(rig, "spool", "import", rig.path("out"))
     tap.ok(done.returncode == 0 and done.stdout.startswith("30 messages"), "import", done)
     done = command(rig, "spool", "import", rig.path("out"), "--json")
-    tap.equal((done.returncode, json.loads(done.stdout)), (0, {"imported": 0, "there_already": 30, "refused": 0}), "again: all there already")
+    tap.equal((done.returncode, json.loads(done.stdout)), (0, {"imported": 0, "settings": 0, "there_already": 30, "refused": 0}), "again: all there already")
     command(rig, "spool", "export", "--to", rig.path("out2"))
     a, b = folder(rig.path("out")), folder(rig.path("out2"))
     tap.equal({n: b.get(n) for n in a}, a, "exported again it is the same, byte for byte")
     rig.start_deliveryd()
     tap.equal(sorted({r["id"] for r in rig.bindpost_json("messages", "--limit", "500")["items"]}), sorted(rows), "deliveryd has it under the same ids")
+    tap.ok("suspend" in open(rig.path("out2", "settings.json"), encoding="utf-8").read(), "and the suspension of a binding")
     rig.mx_option("mx1.example", None)
     rig.mx_option("mx2.example", None)
     rig.bindpost("flush", "--all")
@@ -262,6 +263,7 @@ def body(tap, rig):
     rows = wait_for("30 messages, tried", lambda: (lambda items: {r["id"]: r for r in items} if len({r["id"] for r in items}) == 30
                                                   and all(r.get("attempts", r.get("attempt")) for r in items) else None)(
                                                       rig.bindpost_json("messages", "--limit", "500")["items"]), 100)
+    rig.bindpost("suspend", "bravo")
     raw = {i: subprocess.run([rig.program("bindpost"), "-c", rig.config, "message", i, "--headers", "--body"],
                              capture_output=True, timeout=60, check=True).stdout for i in rows}
     views(tap, rig)
