@@ -102,28 +102,59 @@ static int add_live(struct cli *cli, const char *spec, json_t *binding)
 	return code;
 }
 
-/* The files' word stands also when deliveryd does not answer; the exit code says that it did not. */
-static int add_all_live(struct cli *cli, json_t *answer)
+struct live {
+	struct cli *cli;
+	const char *spec;
+	int code;
+};
+
+static json_t *live_row(void *ctx, const char *binding)
 {
-	struct str spec;
-	struct error err;
+	struct live *live = ctx;
+	json_t *rows = NULL, *row = NULL;
+
+	if (live->code == CLI_DONE)
+		live->code = get(live->cli, live->spec, "/v1/bindings", binding, NULL, &rows);
+	if (live->code == CLI_DONE)
+		row = json_incref(json_array_get(rows, 0));
+	json_decref(rows);
+	return row;
+}
+
+/* The files' word stands also when deliveryd does not answer; the exit code says that it did not. */
+static int add_all_live(struct live *live, json_t *answer)
+{
 	size_t i, k;
 	json_t *recipient, *binding;
-	int code = CLI_DONE;
+
+	json_array_foreach (json_object_get(answer, "recipients"), i, recipient) {
+		json_array_foreach (json_object_get(recipient, "bindings"), k, binding) {
+			if (live->code == CLI_DONE)
+				live->code = add_live(live->cli, live->spec, binding);
+		}
+	}
+	return live->code;
+}
+
+static json_t *explain_live(struct cli *cli, struct explain *x, int *code)
+{
+	struct live live = {.cli = cli, .code = CLI_DONE};
+	struct error err;
+	struct str spec;
+	json_t *answer;
 
 	str_init(&spec);
 	if (!cli_socket(cli, false, &spec, &err)) {
 		fprintf(stderr, "bindpost: %s\n", err.text);
-		code = CLI_UNREACHABLE;
+		live.code = CLI_UNREACHABLE;
 	}
-	json_array_foreach (json_object_get(answer, "recipients"), i, recipient) {
-		json_array_foreach (json_object_get(recipient, "bindings"), k, binding) {
-			if (code == CLI_DONE)
-				code = add_live(cli, spec.data, binding);
-		}
-	}
+	live.spec = spec.data;
+	x->live_row = live_row;
+	x->live_ctx = &live;
+	answer = explain_json(x);
+	*code = add_all_live(&live, answer);
 	str_free(&spec);
-	return code;
+	return answer;
 }
 
 /* --- all ---------------------------------------------------------------------------------------------------------- */
@@ -155,9 +186,7 @@ static int explain(struct cli *cli, struct explain *x)
 
 	if (!explain_facts(x, &err))
 		return cli_usage("explain: %s", err.text);
-	answer = explain_json(x);
-	if (x->live)
-		code = add_all_live(cli, answer);
+	answer = x->live ? explain_live(cli, x, &code) : explain_json(x);
 	if (cli->json) {
 		json_dumpf(answer, stdout, JSON_INDENT(2));
 		putchar('\n');

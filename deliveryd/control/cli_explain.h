@@ -4,7 +4,7 @@
  * Purpose    Asks the rules as milter and deliveryd would, from the files, and shows what they said. The answer is made
  *            as JSON (bindpost(1) documents its keys); the text is printed from it, so both always say the same.
  * Parts      cli_explain.c the command line, --live; cli_explain_facts.c the message; cli_explain_json.c rules, decision,
- *            stamp, recipients; cli_explain_binding.c what holds for a binding and a recipient's domain;
+ *            stamp, recipients; cli_explain_member.c a group's; cli_explain_binding.c what holds for a binding and a recipient's domain;
  *            cli_explain_text.c the text.
  */
 #ifndef CONTROL_CLI_EXPLAIN_H
@@ -21,6 +21,9 @@ struct explain {
 	const char **recipients, **headers;
 	size_t n_recipients, n_headers;
 	bool live;
+	/* --live: what deliveryd says of a binding (caller: json_decref()); NULL = it does not answer */
+	json_t *(*live_row)(void *ctx, const char *binding);
+	void *live_ctx;
 
 	/* made of it */
 	struct pool *pool;
@@ -33,6 +36,12 @@ struct explain {
 	uint64_t queue_id;      /* of --id */
 };
 
+/* For policy_group_member(): whether a message to the domain can get that member */
+struct explain_member {
+	const struct explain *x;
+	const char *domain;
+};
+bool explain_member_usable(void *ctx, const struct conf_binding *);
 /* With or without <>; false with the reason, to be put behind the address. */
 bool explain_address(const char *text, struct error *);
 bool explain_facts(struct explain *, struct error *);

@@ -109,8 +109,7 @@ static json_t *options(const struct conf *c, const struct conf_binding *b, const
 		struct conf_origin origin;
 
 		bool shown_above = i == OPT_bind_address || i == OPT_server_max_outbound_connections;
-		if (shown_above || !conf_eval(c, row->name, b, domain, &origin, NULL) ||
-		        !origin.differs)
+		if (shown_above || !conf_eval(c, row->name, b, domain, &origin, NULL) || !origin.differs)
 			continue;
 		json_array_append_new(list,
 		        json_pack("{s:s, s:o?, s:s}", "option", row->name, "value",

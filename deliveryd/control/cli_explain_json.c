@@ -212,6 +212,7 @@ static void add_group(
 {
 	const struct conf *c = policy_conf(x->policy);
 	const struct conf_group *g = conf_group_named(c, choice->target + strlen("group:"));
+	struct explain_member may = {x, domain};
 	json_t *bindings = json_array();
 	int member = -1;
 
@@ -220,7 +221,8 @@ static void add_group(
 	json_object_set_new(j, "members", members_json(c, g));
 	if (choice->has_sticky || x->id)
 		member = policy_group_member(
-		        c, g, choice->has_sticky ? choice->sticky : x->queue_id, NULL, NULL);
+		        c, g, choice->has_sticky ? choice->sticky : x->queue_id, explain_member_usable, &may);
+	json_object_set_new(j, "member_live", json_boolean(x->live_row != NULL));
 	set_text(j, "member", member >= 0 ? conf_binding(c, (uint32_t)member)->name : NULL);
 	for (size_t i = 0; i < g->n_members; i++)
 		if (member < 0 || g->members[i] == (uint32_t)member)

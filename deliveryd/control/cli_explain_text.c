@@ -29,8 +29,7 @@ static void put_list(const json_t *list)
 	size_t i;
 	json_t *item;
 
-	json_array_foreach((json_t *)list, i, item)
-	{
+	json_array_foreach ((json_t *)list, i, item) {
 		if (i)
 			fputs(", ", stdout);
 		put(item);
@@ -351,9 +350,11 @@ static void print_group(const json_t *r)
 	printf(" by %s, without those that are suspended or whose address is not here\n",
 	        sticky ? "the rule's sticky field" : "the queue id");
 	if (json_is_string(json_object_get(r, "member"))) {
-		printf("  %s, if usable, ", sticky ? "this message gets" : "the id given gets");
+		printf("  %s ", sticky ? "this message gets" : "the id given gets");
 		put_key(r, "member");
-		putchar('\n');
+		puts(is(r, "member_live") ? ""
+		                          : ", if its address is here and it is not suspended by command "
+		                            "(--live asks)");
 	} else {
 		puts("  (--id says which one a message gets)");
 	}
