@@ -126,11 +126,14 @@ static void record(struct queue *q, const char *key, const char *value)
 	queue_kick(q);
 }
 
-/* What is resolved for a destination holds a generation long; a binding's to one domain is forgotten alone. */
+/*
+ * What is resolved for a destination holds a generation long; a binding's to one domain is forgotten alone. A group's may
+ * be any member's: the binding that has its name is no more than where its mail waits.
+ */
 static void changed(struct queue *q, const char *target, const char *domain)
 {
 	const struct binding *b = target ? binding_find(q, target) : NULL;
-	if (b && domain)
+	if (b && b->kind == BINDING_NAMED && domain)
 		dest_forget(q, b, domain);
 	else
 		q->generation++;

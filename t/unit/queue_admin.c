@@ -499,14 +499,14 @@ static void test_drain(void **state)
 	uint64_t id = rig_send(rig, "acme", "a@acme.example", "x@example.com");
 	rig_run(rig, SECOND_US);
 	assert_int_equal(rig_count_for(rig, "delivery", id), 1);
-	assert_non_null(strstr(
-	        rig_event(rig, "delivery", rig_count(rig, "delivery") - 1)->line, "\"source\":\"192.0.2.21\""));
+	assert_non_null(strstr(rig_event(rig, "delivery", rig_count(rig, "delivery") - 1)->line,
+	        "\"source\":\"192.0.2.21\""));
 	/* further on: a chain */
 	drain(rig, "other", "default", CHANGE_DONE);
 	id = rig_send(rig, "acme", "a@acme.example", "x@example.com");
 	rig_run(rig, SECOND_US);
-	assert_non_null(strstr(
-	        rig_event(rig, "delivery", rig_count(rig, "delivery") - 1)->line, "\"source\":\"192.0.2.10\""));
+	assert_non_null(strstr(rig_event(rig, "delivery", rig_count(rig, "delivery") - 1)->line,
+	        "\"source\":\"192.0.2.10\""));
 	/* in use again; and forgotten after its time */
 	suspend(rig, QUEUE_RESUME, &acme, 0, CHANGE_DONE);
 	assert_false(queue_has_alias(rig->queue, "acme"));
@@ -631,6 +631,29 @@ static void test_suspend_members(void **state)
 	rig_free(&rig);
 }
 
+/* Of a group to one domain, when its members have sent there just before. */
+static void test_suspend_group_to_a_domain(void **state)
+{
+	(void)state;
+	const struct of pool = {.binding = "group:pool", .domain = "example.com"};
+	struct rig *rig = rig_of();
+	rig_mx(rig, "203.0.113.1")->says = NULL;
+	for (int i = 0; i < 20; i++)
+		rig_send(rig, "group:pool", "a@acme.example", "x@example.com");
+	rig_run(rig, 5 * SECOND_US);
+	assert_int_equal(rig_count(rig, "delivery"), 20);
+	suspend(rig, QUEUE_SUSPEND, &pool, 0, CHANGE_DONE);
+	for (int i = 0; i < 20; i++)
+		rig_send(rig, "group:pool", "a@acme.example", "x@example.com");
+	rig_run(rig, 5 * SECOND_US);
+	assert_int_equal(rig_count(rig, "delivery"), 20);
+	assert_int_equal(total(rig, "held"), 20);
+	suspend(rig, QUEUE_RESUME, &pool, 0, CHANGE_DONE);
+	rig_run(rig, 5 * SECOND_US);
+	assert_int_equal(rig_count(rig, "delivery"), 40);
+	rig_free(&rig);
+}
+
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_selectors),
         cmocka_unit_test(test_hold_release_delay_survive),
@@ -648,6 +671,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_suspend),
         cmocka_unit_test(test_suspend_at_work),
         cmocka_unit_test(test_suspend_members),
+        cmocka_unit_test(test_suspend_group_to_a_domain),
 };
 
 TEST_MAIN("queue_admin", tests)
