@@ -4,6 +4,7 @@
  * The main thread only starts, waits for signals and stops; the roles run on threads of their own (daemon.c).
  */
 #include <errno.h>
+#include <event2/event.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -113,6 +114,15 @@ static int serve_logged(const char *config_path, struct policy *policy, struct d
 	return 0;
 }
 
+/* libevent's own words, which would go straight to stderr. */
+static void libevent_says(int severity, const char *text)
+{
+	if (severity == EVENT_LOG_ERR)
+		log_error("libevent: %s", text);
+	else if (severity == EVENT_LOG_WARN)
+		log_warning("libevent: %s", text);
+}
+
 /* No loop waits for whoever reads stderr. */
 static int serve(const char *config_path, struct policy *policy, struct daemon_sockets *sockets,
         const sigset_t *signals)
@@ -120,6 +130,7 @@ static int serve(const char *config_path, struct policy *policy, struct daemon_s
 	struct error err;
 	int code = 1;
 
+	event_set_log_callback(libevent_says);
 	if (log_thread_start(&err))
 		code = serve_logged(config_path, policy, sockets, signals);
 	else
