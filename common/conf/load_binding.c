@@ -66,7 +66,11 @@ static void load_match_domain(struct loader *l, struct binding *b, const struct 
 		if (!json_is_string(item))
 			place_error(l->errors, at, "not a domain: write \"example.com\" or a list of such");
 		else if (!claim(l, b, json_string_value(item), json_string_length(item), &err))
-			place_error(l->errors, at, "%s", err.text);
+			place_error(l->errors, at, "%s%s", err.text,
+			        strchr(json_string_value(item), '*') ? "; each domain is named by itself, "
+			                                               "and subdomains are a rule's matter: "
+			                                               "mailfrom_domain =~ '...'"
+			                                             : "");
 }
 
 /* One domain a line, blank lines and # comments. Bad lines are named with their number. */

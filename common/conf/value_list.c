@@ -61,7 +61,8 @@ bool read_nets_or_word(struct value_reader *r, const struct place *p, const json
 		} else if (addr_net_parse(text, &nets[out->n], &err)) {
 			out->n++;
 		} else {
-			ok = place_error(r->errors, at, "%s", err.text);
+			ok = word ? place_error(r->errors, at, "%s, nor \"%s\"", err.text, word)
+			          : place_error(r->errors, at, "%s", err.text);
 		}
 	}
 	return ok;

@@ -393,6 +393,10 @@ static void test_bindings(void **state)
 	        {BINDING(A ", \"match_domain\": \"a.example\", \"match_domain_from\": [\"10.0.0.0/8\", "
 	                   "\"authenticated\"]"),
 	                ""},
+	        {BINDING(A ", \"match_domain\": \"*.a.example\""),
+	                ACME ".match_domain: \"*.a.example\" is not a domain: it has characters that no host "
+	                     "name has; each domain is named "
+	                     "by itself, and subdomains are a rule's matter: mailfrom_domain =~ '...'\n"},
 	        {BINDING(A ", \"match_domain\": \"a.example\", \"match_domain_from\": []"),
 	                ACME ".match_domain_from: an empty list believes nobody: write networks or "
 	                     "\"authenticated\"\n"},
