@@ -143,7 +143,7 @@ static struct count *count_get(struct queue *q, const struct response_rule *rule
 	str_init(&text);
 	label(rule, &text);
 	response_then_print(rule, &text);
-	str_printf(&text, " %u", (unsigned)rule->count);
+	str_printf(&text, " %u/%u", (unsigned)rule->count, (unsigned)rule->seconds);
 	key.rule = intern_get(q->names, text.data);
 	str_free(&text);
 	HASH_FIND(hh, r->counts, &key, sizeof(key), c);

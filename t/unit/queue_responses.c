@@ -194,6 +194,26 @@ static void test_windows(void **state)
 	}
 }
 
+/* What was counted in windows of another length says nothing. */
+static void test_window_changed_by_reload(void **state)
+{
+	(void)state;
+	struct rig *rig = ready_rig(WITH_RULES("{'code': 451, 'threshold': '200/16', 'then': 'suspend 1h'}"));
+	rig_mx(rig, "203.0.113.1")->says = says_later;
+	for (int i = 0; i < 50; i++)
+		send_to(rig, "acme", "x@example.com");
+	rig_run(rig, 2 * SECOND_US);
+	rig_reload(rig, WITH_RULES("{'code': 451, 'threshold': '200/160', 'then': 'suspend 1h'}"));
+	for (int i = 0; i < 10; i++) {
+		rig_run(rig, 170 * SECOND_US);
+		for (int j = 0; j < 30; j++)
+			send_to(rig, "acme", "x@example.com");
+	}
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig_count(rig, "suspend"), 0);
+	rig_free(&rig);
+}
+
 /* --- reduce_connections ------------------------------------------------------------------------------------------------ */
 
 static void banner_says(struct rig_mx *mx, struct session_job *job, uint32_t i, struct outcome *o)
@@ -456,6 +476,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_suspend_survives_and_is_undone),
         cmocka_unit_test(test_threshold),
         cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_window_changed_by_reload),
         cmocka_unit_test(test_reduce_connections),
         cmocka_unit_test(test_reduce_at_work),
         cmocka_unit_test(test_elsewhere_is_another_host),
