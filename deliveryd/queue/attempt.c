@@ -639,11 +639,12 @@ static enum opened open_one(struct hop_queue *hq, const struct limit *woken)
 	unsigned n_gates = gates_limits(t, c.marks.throttles, wanted + n);
 	full = limits_blocking(wanted, n + n_gates, woken);
 	if (full) {
+		/* those made for the question; what idle sessions that make room hold may go while waiting begins */
+		for (unsigned i = 0; i < n_named; i++)
+			host_limit_put(hq->q, named[i]);
 		attempt_wait(t, full);
 		if (full == &hq->q->reserve) /* a place in the total will do as well */
 			attempt_wait(t, &hq->q->server);
-		for (unsigned i = 0; i < n_named; i++)
-			host_limit_put(hq->q, named[i]); /* those made for the question */
 		return ENOUGH;
 	}
 	traffic_stop_waiting(t);
