@@ -4,7 +4,11 @@
  *
  * One that failed is left alone for RETRY_US; the queues that need it wait in its line, at no cost to their mail. Then
  * one session tries again (the probe). What it finds is true for all: they go on, or wait again. The operator is told
- * when it begins and when it is over, as of a source address that is gone.
+ * when it begins and when it is over, as of a source address that is gone. It is over, too, when a reload has given the
+ * binding another one, or none.
+ *
+ * Mail of a group has left the line if no other member was of use either: it waits at the group's own place, and is
+ * brought back when the proxy is to be tried again.
  */
 #include "queue/queue_in.h"
 
@@ -22,17 +26,52 @@ struct proxy {
 	char *name; /* as in egress_proxy */
 	int family; /* of the source */
 	bool down, probing;
+	bool reloaded; /* since it went down */
 	uint64_t until_us;
 	char *why;
 	struct timer retry;
 	struct link waiting; /* of struct traffic */
 };
 
+static bool group_waits(const struct binding *b)
+{
+	const char *group = binding_group_name(b);
+	if (!group)
+		return false;
+	char *name = mem_printf("group:%s", group);
+	const struct binding *place = binding_find(b->q, name);
+	mem_free(&name);
+	return place && place->kind == BINDING_GROUP && place->counts.held + place->counts.deferred > 0;
+}
+
+static bool still_used(const struct proxy *p)
+{
+	struct conn_options o;
+	if (!p->b->conf)
+		return false;
+	conf_resolve(p->b->snapshot, p->b->conf, NULL, &o, NULL, NULL);
+	return o.egress_proxy && strcmp(o.egress_proxy, p->name) == 0;
+}
+
+static void over(struct proxy *);
+
+static void nobody_waits(struct proxy *p)
+{
+	if (p->reloaded && !still_used(p))
+		over(p);
+	else if (group_waits(p->b))
+		rekey_begin(p->b->q);
+}
+
 static void wake_one(void *ctx)
 {
 	struct proxy *p = ctx;
-	if (!p->down || p->probing || !link_linked(&p->waiting))
+	if (!p->down || p->probing)
 		return;
+	if (!link_linked(&p->waiting)) {
+		nobody_waits(p);
+		return;
+	}
 	struct traffic *t = container_of(p->waiting.next, struct traffic, of_proxy);
 	link_remove(&t->of_proxy);
 	link_add_tail(&p->waiting, &t->of_proxy); /* until it has found out */
@@ -82,7 +121,8 @@ static void tell(const struct proxy *p, enum event_type type)
 	if (type == EVENT_SOURCE_DOWN)
 		log_warning("binding %s: %s; its mail waits", binding_name(b->q, b), p->why);
 	else
-		log_notice("binding %s: its egress proxy answers again", binding_name(b->q, b));
+		log_notice("binding %s: its egress proxy %s", binding_name(b->q, b),
+		        p->reloaded && !still_used(p) ? "is another now" : "answers again");
 	if (binding_group_name(b))
 		rekey_begin(b->q);
 }
@@ -135,15 +175,19 @@ void proxy_probe_end(struct binding *b, const struct conn_options *o, int family
 		timer_arm_in(b->q->loop, &p->retry, NEXT_IN_LINE_US);
 }
 
-void proxy_worked(struct proxy *p)
+static void over(struct proxy *p)
 {
-	if (!p || !p->down)
-		return;
 	p->down = p->probing = false;
 	timer_cancel(p->b->q->loop, &p->retry);
 	mem_free(&p->why);
 	tell(p, EVENT_SOURCE_UP);
 	release_all(p);
+}
+
+void proxy_worked(struct proxy *p)
+{
+	if (p && p->down)
+		over(p);
 }
 
 bool proxy_failed(
@@ -158,7 +202,7 @@ bool proxy_failed(
 	mem_free(&p->why);
 	p->why = mem_strdup(why->reply);
 	p->down = true;
-	p->probing = false;
+	p->probing = p->reloaded = false;
 	p->until_us = queue_now(b->q) + RETRY_US;
 	timer_arm(b->q->loop, &p->retry, p->until_us);
 	if (news)
@@ -173,6 +217,17 @@ bool proxies_down(const struct binding *b)
 			return true;
 	}
 	return false;
+}
+
+void proxies_reloaded(struct queue *q)
+{
+	for (uint32_t i = 0; i < q->bindings.n; i++) {
+		for (struct proxy *p = binding_at(q, i)->proxies; p; p = p->next) {
+			p->reloaded = true;
+			if (p->down && !timer_armed(&p->retry))
+				timer_arm_in(q->loop, &p->retry, NEXT_IN_LINE_US);
+		}
+	}
 }
 
 void proxies_recall(struct binding *b)

@@ -532,6 +532,7 @@ static void put_in_force(struct queue *q, struct policy *policy)
 {
 	adopt(q, policy);
 	bindings_check_sources(q);
+	proxies_reloaded(q);
 	rekey_begin(q);
 }
 

@@ -421,6 +421,7 @@ bool proxy_failed(
         struct binding *, const struct conn_options *, int family, bool probe, const struct outcome *why);
 bool proxies_down(const struct binding *);
 void proxies_recall(struct binding *); /* flush: not left alone any longer */
+void proxies_reloaded(struct queue *);
 void proxies_free(struct binding *);
 
 /* dest.c */

@@ -220,6 +220,51 @@ static void test_group(void **state)
 	rig_free(&rig);
 }
 
+/* Where all members are behind it, their mail waits for it; nobody else need come for it to be tried again. */
+static void test_group_of_one(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new("{'bindings': {'default': {'bind_address': '192.0.2.10'}}, "
+	                          "'binding_groups': {'g': {'bindings': {'one': "
+	                          "{'bind_address': '198.51.100.1', 'egress_proxy': "
+	                          "'socks5://10.0.0.1:1080'}}}}}");
+	rig_route(rig, "example.com", "10 203.0.113.1");
+	rig_mx(rig, "203.0.113.1")->mode = MX_NO_PROXY;
+	rig_start(rig);
+	send_many(rig, "group:g", "example.com", 40);
+	rig_run(rig, 5 * SECOND_US);
+	assert_int_equal(rig_count(rig, "source_down"), 1);
+	rig_run(rig, 300 * SECOND_US);
+	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
+	assert_true(rig_run_out(rig, 3600 * SECOND_US));
+	assert_int_equal(rig_count(rig, "delivery"), 40);
+	assert_int_equal(rig_count(rig, "source_up"), 1);
+	rig_free(&rig);
+}
+
+/* What a binding does not use any more does not keep it down. */
+static void test_another_after_reload(void **state)
+{
+	(void)state;
+	struct rig *rig = begin(MX_NO_PROXY);
+	send_many(rig, "far", "example.com", 5);
+	rig_run(rig, 5 * SECOND_US);
+	assert_int_equal(rig_count(rig, "source_down"), 1);
+	rig_reload(rig, POLICY); /* the same: nothing is known of it */
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig_count(rig, "source_up"), 0);
+	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
+	rig_reload(rig,
+	        "{'bindings': {'far': {'bind_address': ['198.51.100.1', '2001:db8:f::1'], 'egress_proxy': "
+	        "'socks5://10.0.0.2:1080'}, 'default': {'bind_address': '192.0.2.10'}}}");
+	assert_true(rig_run_out(rig, 3600 * SECOND_US));
+	char *json = rig_ask(rig, QUEUE_BINDINGS, "far", 0, 0, 10);
+	assert_non_null(strstr(json, "\"state\":\"normal\""));
+	mem_free(&json);
+	assert_int_equal(rig_count(rig, "source_up"), 1);
+	rig_free(&rig);
+}
+
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_address_is_elsewhere),
         cmocka_unit_test(test_down_and_up),
@@ -228,6 +273,8 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_line_goes_on),
         cmocka_unit_test(test_expires),
         cmocka_unit_test(test_group),
+        cmocka_unit_test(test_group_of_one),
+        cmocka_unit_test(test_another_after_reload),
 };
 
 int main(void)
