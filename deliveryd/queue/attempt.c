@@ -79,6 +79,13 @@ static bool has_room(struct limit *l, struct choice *c)
 	return false;
 }
 
+/* One that only waits for its record to be durable is waited for: no reason to go to another host. */
+static bool throttle_room(struct throttle *t, struct choice *c)
+{
+	struct limit *l = throttle_limit(t);
+	return (!limit_has_room(l) && throttle_until_us(t) == 0) || has_room(l, c);
+}
+
 static void host_find(struct hop_queue *hq, const struct route_addr *a, struct choice *c)
 {
 	host_marks(hq->q, binding_at(hq->q, hq->key.binding), a->mx, &c->marks);
@@ -93,7 +100,7 @@ static bool host_room(struct hop_queue *hq, const struct route_addr *a, struct c
 	for (unsigned i = 0; i < 2 && room; i++)
 		room = has_room(m->limits[i] ? &m->limits[i]->limit : NULL, c);
 	for (unsigned i = 0; i < N_THROTTLE_KINDS && room; i++)
-		room = has_room(m->throttles[i] ? throttle_limit(m->throttles[i]) : NULL, c);
+		room = !m->throttles[i] || throttle_room(m->throttles[i], c);
 	return room;
 }
 

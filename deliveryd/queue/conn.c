@@ -226,8 +226,8 @@ bool conn_feed(struct conn *c)
 	return conn_feed_woken(c, NULL);
 }
 
-/* The next message that may go now, 0 = none. */
-static uint32_t next_job(struct conn *c, const struct limit *woken)
+/* The next message that may go now, 0 = none. `elsewhere`: not to this host now, but maybe to another. */
+static uint32_t next_job(struct conn *c, const struct limit *woken, bool *elsewhere)
 {
 	struct hop_queue *hq = c->hq;
 	uint32_t no = hq->traffic->n_drain ? 0 : place_first(hq);
@@ -239,6 +239,7 @@ static uint32_t next_job(struct conn *c, const struct limit *woken)
 	if (!full)
 		return no;
 	attempt_wait(hq->traffic, full);
+	*elsewhere = gates_is_host(c, full) && hq->traffic->route && hq->traffic->route->n > 1;
 	return 0;
 }
 
@@ -255,7 +256,13 @@ bool conn_feed_woken(struct conn *c, const struct limit *woken)
 			set_state(c, CONN_WANTING);
 		return false;
 	}
-	uint32_t no = next_job(c, woken);
+	bool elsewhere = false;
+	uint32_t no = next_job(c, woken, &elsewhere);
+	if (elsewhere) {
+		conn_quit(c);
+		hop_queue_work(hq);
+		return false;
+	}
 	if (!no) {
 		gates_no_job(c);
 		if (c->state == CONN_IDLE)

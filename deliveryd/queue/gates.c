@@ -143,6 +143,13 @@ struct limit *gates_blocking(struct conn *c, const struct limit *woken)
 	return limits_blocking(asked, n, woken);
 }
 
+bool gates_is_host(const struct conn *c, const struct limit *l)
+{
+	const struct throttle *t = c->gates ? c->gates->host[THROTTLE_MESSAGES] : NULL;
+	return t && l && l->is_throttle && throttle_of_limit((struct limit *)l) == t &&
+	       throttle_until_us(t) > 0;
+}
+
 static struct job_tickets *job_of(struct gates *g, uint32_t no)
 {
 	for (unsigned i = 0; i < JOBS_MAX; i++) {

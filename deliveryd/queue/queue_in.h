@@ -585,6 +585,7 @@ void gates_open(struct conn *, struct throttle *const host[N_THROTTLE_KINDS]); /
 void gates_ready(struct conn *);
 void gates_no_job(struct conn *); /* what was reserved for its first message is not needed, or not soon */
 struct limit *gates_blocking(struct conn *, const struct limit *woken); /* NULL = the next message may go */
+bool gates_is_host(const struct conn *, const struct limit *); /* the throttle of its MX host, for some time */
 void gates_job(struct conn *, uint32_t no);
 void gates_job_done(struct conn *, uint32_t no, bool begun);
 void gates_renew(struct conn *);

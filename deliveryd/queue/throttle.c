@@ -41,7 +41,7 @@ struct throttle {
 	uint64_t written, note; /* covered when that commit is back; NO_RECORD = there is none */
 	bool has_record;
 	struct link uncovered;
-	uint64_t taken_us; /* the newest */
+	uint64_t used_us; /* when the newest was taken, or a record asked for because one was about to be */
 	UT_hash_handle hh;
 };
 
@@ -145,6 +145,7 @@ static void write_record(struct throttle *t)
 	t->written = whole ? UINT64_MAX : t->taken + ahead;
 	t->note = q->notes_posted + 1;
 	t->has_record = true;
+	t->used_us = queue_now(q);
 	queue_kick(q);
 }
 
@@ -201,7 +202,7 @@ static void look(struct throttle *t)
 static uint64_t over_us(struct throttle *t)
 {
 	uint64_t empty = rate_window_empty_us(&t->window, queue_now(t->all->q));
-	uint64_t kept = t->taken_us ? t->taken_us + KEPT_US : 0;
+	uint64_t kept = t->used_us ? t->used_us + KEPT_US : 0;
 	return empty > kept ? empty : kept;
 }
 
@@ -348,7 +349,7 @@ void throttle_reserve(struct throttle *t, struct rate_ticket *ticket)
 {
 	rate_ticket_reserve(ticket, &t->window, queue_now(t->all->q));
 	t->taken++;
-	t->taken_us = queue_now(t->all->q);
+	t->used_us = queue_now(t->all->q);
 	look(t);
 	look_later(t);
 }

@@ -34,7 +34,8 @@ void throttle_unuse(struct throttle **);
 struct limit *throttle_limit(struct throttle *);
 bool limit_is_throttle(const struct limit *);
 struct throttle *throttle_of_limit(struct limit *);
-/* "outbound_throttle_messages 60/3 of bindings.acme"; when it will let the next one through (mono) */
+/* "outbound_throttle_messages 60/3 of bindings.acme"; when it will let the next one through (mono); 0 = it is not full, and
+ * without room waits for the spool only */
 void throttle_print(const struct throttle *, struct str *);
 uint64_t throttle_until_us(const struct throttle *);
 /* Somebody waits in its line now. */

@@ -3,7 +3,6 @@
 #include "t/lib/test.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "base/str.h"
 #include "conf/conf.h"
 #include "conf/route_item.h"
 

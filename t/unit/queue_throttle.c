@@ -374,6 +374,22 @@ static void test_host_spill_over(void **state)
 	log_free(&log);
 }
 
+/* A session to a host that is out does not stand in the way of its sibling. */
+static void test_host_spill_over_at_once(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new("{'global': {'max_outbound_connections': 1}, "
+	                          "'hosts': {'mx-203.0.113.1': {'outbound_throttle_messages': '2/60'}}}");
+	rig_route(rig, "example.com", "10 203.0.113.1, 20 203.0.113.2");
+	rig_start(rig);
+	send_many(rig, "default", "example.com", 20);
+	rig_run(rig, SECOND_US);
+	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, 2);
+	assert_int_equal(rig_mx(rig, "203.0.113.2")->jobs, 18);
+	assert_int_equal(rig->most_sessions, 1);
+	rig_free(&rig);
+}
+
 /* Queues that share a throttle get it in turns, whether or not they have a session, and however slow that is to open. */
 static void test_fair_turns(void **state)
 {
@@ -489,6 +505,25 @@ static void test_written_ahead(void **state)
 	log_free(&log);
 }
 
+/* After a long rest each has to be written down anew; while one is, another's record does not go again. */
+static void test_several_after_a_rest(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new(
+	        "{'global': {'outbound_throttle_messages': '5/1', 'outbound_throttle_connections': '6/1'}, "
+	        "'hosts': {'/^mx/': {'outbound_throttle_messages': '7/1', "
+	        "'outbound_throttle_connections': '8/1'}}}");
+	rig_route(rig, "example.com", "10 203.0.113.1");
+	rig_start(rig);
+	for (unsigned i = 1; i < 6; i++) {
+		send_many(rig, "default", "example.com", 1);
+		rig_run(rig, 5 * SECOND_US);
+		assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, i);
+		rig_run(rig, i * 60 * SECOND_US);
+	}
+	rig_free(&rig);
+}
+
 /* A reload keeps what was counted; a change takes effect at once. */
 static void test_reload(void **state)
 {
@@ -567,11 +602,13 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_connections),
         cmocka_unit_test(test_by_reference),
         cmocka_unit_test(test_host_spill_over),
+        cmocka_unit_test(test_host_spill_over_at_once),
         cmocka_unit_test(test_fair_turns),
         cmocka_unit_test(test_dead_and_slow_peers),
         cmocka_unit_test(test_what_counts),
         cmocka_unit_test(test_restart),
         cmocka_unit_test(test_written_ahead),
+        cmocka_unit_test(test_several_after_a_rest),
         cmocka_unit_test(test_reload),
         cmocka_unit_test(test_host_throttle_goes),
         cmocka_unit_test(test_told),
