@@ -225,6 +225,14 @@ uint64_t rig_send(struct rig *rig, const char *target, const char *sender, const
 	return rig_send_flags(rig, target, sender, recipients, 0, PRIORITY_NONE);
 }
 
+void rig_send_many(struct rig *rig, const char *target, const char *domain, unsigned n)
+{
+	char to[100];
+	snprintf(to, sizeof(to), "x@%s", domain);
+	for (unsigned i = 0; i < n; i++)
+		rig_send(rig, target, "a@acme.example", to);
+}
+
 /* --- time --------------------------------------------------------------------------------------------------------------- */
 
 void rig_settle(struct rig *rig)

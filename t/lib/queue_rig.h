@@ -101,6 +101,10 @@ struct rig {
 	struct session *all_sessions;
 };
 
+#define RIG_TWO_BINDINGS                                                                                     \
+	"{'bindings': {'acme': {'bind_address': ['192.0.2.20', '2001:db8::2']}, 'other': {'bind_address': "  \
+	"'192.0.2.30'}, 'default': {'bind_address': '192.0.2.10'}}}"
+
 /* `policy_json`: ' stands for ". The addresses 192.0.2.1 to .99 and 2001:db8::1 to ::9 are on this machine. */
 struct rig *rig_new(const char *policy_json);
 void rig_start(struct rig *);
@@ -121,6 +125,8 @@ unsigned rig_routes_asked(struct rig *, const char *next_hop);
 uint64_t rig_send(struct rig *, const char *target, const char *sender, const char *recipients);
 uint64_t rig_send_flags(struct rig *, const char *target, const char *sender, const char *recipients,
         uint32_t flags, enum priority priority);
+/* n messages to x@domain */
+void rig_send_many(struct rig *, const char *target, const char *domain, unsigned n);
 
 void rig_settle(struct rig *);           /* all that happens without time passing */
 void rig_run(struct rig *, uint64_t us); /* lets time pass, from event to event */

@@ -3,14 +3,6 @@
 #include "t/lib/queue_rig.h"
 #include "t/lib/test.h"
 
-static void send_many(struct rig *rig, const char *target, const char *domain, unsigned n)
-{
-	char to[100];
-	snprintf(to, sizeof(to), "x@%s", domain);
-	for (unsigned i = 0; i < n; i++)
-		rig_send(rig, target, "a@acme.example", to);
-}
-
 /* --- random limits ---------------------------------------------------------------------------------------------------- */
 
 #define BINDINGS 3
@@ -193,7 +185,7 @@ static void load(struct rig *rig, struct rnd *rnd, unsigned n)
 	for (unsigned i = 0; i < n; i++) {
 		snprintf(domain, sizeof(domain), "d%u.example", (unsigned)rnd_below(rnd, DOMAINS));
 		snprintf(binding, sizeof(binding), "b%u", (unsigned)rnd_below(rnd, BINDINGS));
-		send_many(rig, binding, domain, 1);
+		rig_send_many(rig, binding, domain, 1);
 		if (i % 50 == 0)
 			rig_run(rig, rnd_below(rnd, 50000));
 	}
@@ -314,7 +306,7 @@ static void test_each_is_reached(void **state)
 		rig_route(rig, "d1.example", "10 203.0.113.2");
 		rig_start(rig);
 		for (unsigned n = 0; n < 4; n++)
-			send_many(rig, n % 2 ? "b0" : "b1", n / 2 ? "d0.example" : "d1.example", 3000);
+			rig_send_many(rig, n % 2 ? "b0" : "b1", n / 2 ? "d0.example" : "d1.example", 3000);
 		rig_run(rig, 3 * SECOND_US);
 		assert_int_equal(rig->most_sessions, cases[i].most);
 		rig_free(&rig);
@@ -334,12 +326,12 @@ static void test_reserve(void **state)
 	rig_route_all(rig, "10 203.0.113.1");
 	rig_mx(rig, "203.0.113.1")->job_us = 20 * SECOND_US;
 	rig_start(rig);
-	send_many(rig, "default", "big.example", 5000);
+	rig_send_many(rig, "default", "big.example", 5000);
 	rig_run(rig, 100000);
 	assert_int_equal(rig->sessions, 6);
 	for (unsigned i = 0; i < 8; i++) {
 		snprintf(domain, sizeof(domain), "small%u.example", i);
-		send_many(rig, "default", domain, 5);
+		rig_send_many(rig, "default", domain, 5);
 		rig_run(rig, 100000);
 		assert_int_equal(rig->sessions, i < 3 ? 7 + i : 9);
 	}
@@ -368,9 +360,9 @@ static unsigned most_open(const char *rollup, const char *route_a, const char *r
 	rig_route(rig, "b.example", route_b);
 	rig_route(rig, "c.example", route_c);
 	rig_start(rig);
-	send_many(rig, "default", "a.example", 400);
-	send_many(rig, "default", "b.example", 400);
-	send_many(rig, "default", "c.example", 400);
+	rig_send_many(rig, "default", "a.example", 400);
+	rig_send_many(rig, "default", "b.example", 400);
+	rig_send_many(rig, "default", "c.example", 400);
 	rig_run(rig, SECOND_US);
 	unsigned most = rig->most_sessions;
 	assert_true(rig_run_out(rig, 300 * SECOND_US));
@@ -403,10 +395,10 @@ static void test_rollup_keeps_tls(void **state)
 	                "'domains': {'a.example': {'tls': 'no'}, 'b.example': {'tls': 'required'}}}");
 	rig_route_all(rig, "10 203.0.113.1");
 	rig_start(rig);
-	send_many(rig, "default", "a.example", 1);
+	rig_send_many(rig, "default", "a.example", 1);
 	rig_run(rig, SECOND_US);
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->tls, TLS_NO);
-	send_many(rig, "default", "b.example", 1);
+	rig_send_many(rig, "default", "b.example", 1);
 	assert_true(rig_run_out(rig, 60 * SECOND_US));
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->tls, TLS_REQUIRED);
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->connects, 2);
@@ -421,9 +413,9 @@ static void test_told(void **state)
 	rig_route_all(rig, "10 203.0.113.1");
 	rig_mx(rig, "203.0.113.1")->job_us = 10 * SECOND_US;
 	rig_start(rig);
-	send_many(rig, "default", "a.example", 1);
+	rig_send_many(rig, "default", "a.example", 1);
 	rig_run(rig, SECOND_US);
-	send_many(rig, "default", "b.example", 1);
+	rig_send_many(rig, "default", "b.example", 1);
 	rig_run(rig, SECOND_US);
 	char *json = rig_ask(rig, QUEUE_QUEUES, "", 0, 0, 0);
 	assert_non_null(strstr(

@@ -12,14 +12,6 @@
 	"'socks5://10.0.0.1:1080', 'domains': {'direct.example': {'egress_proxy': null}}}, 'near': "         \
 	"{'bind_address': '192.0.2.30'}, 'default': {'bind_address': '192.0.2.10'}}}"
 
-static void send_many(struct rig *rig, const char *target, const char *domain, unsigned n)
-{
-	char to[100];
-	snprintf(to, sizeof(to), "x@%s", domain);
-	for (unsigned i = 0; i < n; i++)
-		rig_send(rig, target, "a@acme.example", to);
-}
-
 static struct rig *begin(enum mx_mode mode)
 {
 	struct rig *rig = rig_new(POLICY);
@@ -39,7 +31,7 @@ static void test_address_is_elsewhere(void **state)
 {
 	(void)state;
 	struct rig *rig = begin(MX_OK);
-	send_many(rig, "far", "example.com", 3);
+	rig_send_many(rig, "far", "example.com", 3);
 	assert_true(rig_run_out(rig, 10 * SECOND_US));
 	assert_int_equal(rig_count(rig, "source_down"), 0);
 	assert_string_equal(rig_event(rig, "delivery", 0)->source, "198.51.100.1");
@@ -49,11 +41,11 @@ static void test_address_is_elsewhere(void **state)
 	assert_non_null(strstr(json, "\"proxy\":\"10.0.0.1:1080\""));
 	mem_free(&json);
 	/* without the proxy, the same address is missed */
-	send_many(rig, "far", "direct.example", 1);
+	rig_send_many(rig, "far", "direct.example", 1);
 	rig_run(rig, SECOND_US);
 	assert_int_equal(rig_count(rig, "source_down"), 1);
 	assert_int_equal(rig_mx(rig, "203.0.113.9")->connects, 0);
-	send_many(rig, "far", "example.com", 3);
+	rig_send_many(rig, "far", "example.com", 3);
 	rig_run(rig, SECOND_US);
 	assert_int_equal(rig_count(rig, "delivery"), 7);
 	rig_free(&rig);
@@ -69,7 +61,7 @@ static void test_down_and_up(void **state)
 	second = rig_send(rig, "far", "a@acme.example", "x@example.com");
 	for (int i = 0; i < 50; i++) {
 		snprintf(domain, sizeof(domain), "d%d.example", i);
-		send_many(rig, "far", domain, 2);
+		rig_send_many(rig, "far", domain, 2);
 	}
 	rig_run(rig, 20 * SECOND_US);
 	assert_int_equal(rig_count(rig, "source_down"), 1);
@@ -95,7 +87,7 @@ static void test_down_and_up(void **state)
 	assert_int_equal(rig_count(rig, "source_up"), 0);
 	/* another binding has no part in it: the MX host's health is not in question */
 	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
-	send_many(rig, "near", "example.com", 1);
+	rig_send_many(rig, "near", "example.com", 1);
 	rig_run(rig, SECOND_US);
 	assert_int_equal(rig_count(rig, "delivery"), 1);
 	rig_run(rig, 40 * SECOND_US);
@@ -133,7 +125,7 @@ static void test_flush(void **state)
 {
 	(void)state;
 	struct rig *rig = begin(MX_NO_PROXY);
-	send_many(rig, "far", "example.com", 2);
+	rig_send_many(rig, "far", "example.com", 2);
 	rig_run(rig, SECOND_US);
 	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
 	flush_all(rig);
@@ -148,7 +140,7 @@ static void test_host_behind_it_fails(void **state)
 {
 	(void)state;
 	struct rig *rig = begin(MX_NO_PROXY);
-	send_many(rig, "far", "example.com", 2);
+	rig_send_many(rig, "far", "example.com", 2);
 	rig_run(rig, 10 * SECOND_US);
 	rig_mx(rig, "203.0.113.1")->mode = MX_REFUSE;
 	rig_run(rig, 30 * SECOND_US);
@@ -163,11 +155,11 @@ static void test_line_goes_on(void **state)
 {
 	(void)state;
 	struct rig *rig = begin(MX_NO_PROXY);
-	send_many(rig, "far", "example.com", 1);
+	rig_send_many(rig, "far", "example.com", 1);
 	rig_run(rig, SECOND_US);
-	send_many(rig, "far", "d1.example", 1);
+	rig_send_many(rig, "far", "d1.example", 1);
 	rig_run(rig, SECOND_US);
-	send_many(rig, "far", "d2.example", 1);
+	rig_send_many(rig, "far", "d2.example", 1);
 	rig_run(rig, SECOND_US);
 	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
 	rig_reload(rig,
@@ -192,7 +184,7 @@ static void test_expires(void **state)
 	rig_route(rig, "127.0.0.1:25", "0 127.0.0.1");
 	rig_mx(rig, "203.0.113.1")->mode = MX_NO_PROXY;
 	rig_start(rig);
-	send_many(rig, "far", "example.com", 200);
+	rig_send_many(rig, "far", "example.com", 200);
 	rig_run(rig, 3700 * SECOND_US);
 	assert_int_equal(rig_open(rig), 0);
 	assert_int_equal(rig_count(rig, "expiration"), 200);
@@ -211,7 +203,7 @@ static void test_group(void **state)
 	                          "'192.0.2.31'}}}}}");
 	rig_route(rig, "example.com", "10 203.0.113.1");
 	rig_start(rig);
-	send_many(rig, "group:g", "example.com", 40);
+	rig_send_many(rig, "group:g", "example.com", 40);
 	assert_true(rig_run_out(rig, 10 * SECOND_US));
 	unsigned by_one = 0;
 	for (unsigned i = 0; i < 40; i++)
