@@ -207,6 +207,8 @@ bool proxy_failed(
 	timer_arm(b->q->loop, &p->retry, p->until_us);
 	if (news)
 		tell(p, EVENT_SOURCE_DOWN);
+	else if (binding_group_name(b)) /* what came while nobody knew whether it is back */
+		rekey_begin(b->q);
 	return true;
 }
 

@@ -223,7 +223,7 @@ static void test_group_of_one(void **state)
 	rig_route(rig, "example.com", "10 203.0.113.1");
 	rig_mx(rig, "203.0.113.1")->mode = MX_NO_PROXY;
 	rig_start(rig);
-	send_many(rig, "group:g", "example.com", 40);
+	rig_send_many(rig, "group:g", "example.com", 40);
 	rig_run(rig, 5 * SECOND_US);
 	assert_int_equal(rig_count(rig, "source_down"), 1);
 	rig_run(rig, 300 * SECOND_US);
@@ -234,12 +234,36 @@ static void test_group_of_one(void **state)
 	rig_free(&rig);
 }
 
+/* Mail that a member's proxy was tried with, and what came meanwhile, goes to the other member as well. */
+static void test_group_goes_round_it(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new("{'bindings': {'default': {'bind_address': '192.0.2.10'}}, "
+	                          "'binding_groups': {'g': {'bindings': {'one': "
+	                          "{'bind_address': '198.51.100.1', 'egress_proxy': "
+	                          "'socks5://10.0.0.1:1080'}, 'two': {'bind_address': "
+	                          "'192.0.2.31'}}}}}");
+	rig_route(rig, "example.com", "10 203.0.113.1");
+	rig_mx(rig, "203.0.113.1")->mode = MX_NO_PROXY;
+	rig_mx(rig, "203.0.113.1")->connect_us = SECOND_US;
+	rig_start(rig);
+	for (unsigned i = 0; i < 300; i++) {
+		rig_send_many(rig, "group:g", "example.com", 4);
+		rig_run(rig, SECOND_US);
+	}
+	assert_true(rig_run_out(rig, 3600 * SECOND_US));
+	assert_int_equal(rig_count(rig, "delivery"), 1200);
+	assert_int_equal(rig_count(rig, "source_down"), 1);
+	assert_int_equal(rig_count(rig, "source_up"), 0);
+	rig_free(&rig);
+}
+
 /* What a binding does not use any more does not keep it down. */
 static void test_another_after_reload(void **state)
 {
 	(void)state;
 	struct rig *rig = begin(MX_NO_PROXY);
-	send_many(rig, "far", "example.com", 5);
+	rig_send_many(rig, "far", "example.com", 5);
 	rig_run(rig, 5 * SECOND_US);
 	assert_int_equal(rig_count(rig, "source_down"), 1);
 	rig_reload(rig, POLICY); /* the same: nothing is known of it */
@@ -266,6 +290,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_expires),
         cmocka_unit_test(test_group),
         cmocka_unit_test(test_group_of_one),
+        cmocka_unit_test(test_group_goes_round_it),
         cmocka_unit_test(test_another_after_reload),
 };
 
