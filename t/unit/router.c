@@ -4,81 +4,8 @@
 
 #include "base/mem.h"
 #include "base/str.h"
-#include "route/route.h"
 #include "session/local_addrs.h"
-#include "t/lib/fake_dns.h"
-
-struct world {
-	struct fake_clock clock;
-	struct fake_rnd rnd;
-	struct loop *loop;
-	struct fake_dns *dns;
-	struct router *router;
-	enum dane_use dane;
-	/* the last answer */
-	unsigned n_done;
-	struct route *route;
-	struct outcome why;
-};
-
-static void setup(struct world *w)
-{
-	memset(w, 0, sizeof(*w));
-	fake_clock_init(&w->clock, 1700000000 * SECOND_US);
-	fake_rnd_init(&w->rnd, 7);
-	w->loop = loop_new("queue", &w->clock.clock);
-	w->dns = fake_dns_new(w->loop);
-	w->router = router_new(w->loop, fake_dns_dns(w->dns), &w->rnd.rnd, NULL);
-}
-
-static void teardown(struct world *w)
-{
-	assert_int_equal(fake_dns_open(w->dns), 0);
-	route_unref(&w->route);
-	router_free(&w->router);
-	fake_dns_free(&w->dns);
-	loop_free(&w->loop);
-}
-
-static void on_route(void *ctx, struct route *route, const struct outcome *why)
-{
-	struct world *w = ctx;
-
-	w->n_done++;
-	route_unref(&w->route);
-	w->route = route;
-	assert_true((route == NULL) == (why != NULL));
-	if (why)
-		w->why = *why;
-}
-
-static void run(struct world *w)
-{
-	while (loop_step(w->loop))
-		;
-}
-
-static void ask(struct world *w, enum next_hop_type type, const char *name, bool use_ipv6)
-{
-	struct next_hop hop = {.type = type, .name = name, .port = 25};
-	unsigned before = w->n_done;
-
-	assert_non_null(route_start(w->router, &hop, use_ipv6, w->dane, on_route, w));
-	assert_int_equal(w->n_done, before); /* never from inside */
-	run(w);
-	assert_int_equal(w->n_done, before + 1);
-}
-
-static void script(struct world *w, const char *lines)
-{
-	char *copy = mem_strdup(lines), *save = NULL;
-	struct error err;
-
-	for (char *line = strtok_r(copy, ";", &save); line; line = strtok_r(NULL, ";", &save))
-		if (!fake_dns_script(w->dns, line, &err))
-			fail_msg("%s", err.text);
-	mem_free(&copy);
-}
+#include "t/lib/router_world.h"
 
 /* "10 mx1 192.0.2.1:25, 20 mx2 ...": sorted within a preference, since that order is by chance */
 static int by_text(const void *a, const void *b)
@@ -260,10 +187,10 @@ static void a_socket_among_routes(void **state)
 	struct world w;
 
 	(void)state;
-	setup(&w);
-	script(&w, HUBS);
-	ask(&w, R, "smtp://h1.test:25?pref=0 lmtp:unix:/run/lmtp.sock?pref=1 lmtp://h2.test:2003?pref=1",
-	        true);
+	world_setup(&w);
+	world_script(&w, HUBS);
+	world_ask(&w, R,
+	        "smtp://h1.test:25?pref=0 lmtp:unix:/run/lmtp.sock?pref=1 lmtp://h2.test:2003?pref=1", true);
 	assert_int_equal(w.route->n, 3);
 	assert_int_equal(w.route->addrs[0].method, ROUTE_METHOD_SMTP);
 	for (unsigned i = 1; i < 3; i++) {
@@ -272,31 +199,29 @@ static void a_socket_among_routes(void **state)
 		assert_int_equal(w.route->addrs[i].preference, 1);
 		assert_string_equal(w.route->addrs[i].mx, sock ? "/run/lmtp.sock" : "h2.test");
 	}
-	ask(&w, NEXT_HOP_GATEWAY, "/run/mta.sock", true);
+	world_ask(&w, NEXT_HOP_GATEWAY, "/run/mta.sock", true);
 	assert_int_equal(w.route->n, 1);
 	assert_string_equal(w.route->addrs[0].unix_path, "/run/mta.sock");
 	assert_int_equal(w.route->addrs[0].method, ROUTE_METHOD_OPTION);
-	teardown(&w);
+	world_teardown(&w);
 }
-
-static uint64_t lifetime_s(const struct world *w);
 
 static void a_route_lives_as_long_as_its_ttl_says(void **state)
 {
 	struct world w;
 
 	(void)state;
-	setup(&w);
-	script(&w, HUBS ";ttl h1.test 300");
-	ask(&w, R, "smtp://h1.test:25?pref=0&ttl=20", true);
-	assert_int_equal(lifetime_s(&w), 20);
-	ask(&w, R, "smtp://h1.test:25?pref=0&ttl=900", true);
-	assert_int_equal(lifetime_s(&w), 300);
-	ask(&w, R, "smtp://192.0.2.1:25?pref=0&ttl=30", true);
-	assert_int_equal(lifetime_s(&w), 30);
-	ask(&w, R, "smtp://gone.test:25?pref=0 smtp://192.0.2.1:25?pref=1", true);
-	assert_int_equal(lifetime_s(&w), 60);
-	teardown(&w);
+	world_setup(&w);
+	world_script(&w, HUBS ";ttl h1.test 300");
+	world_ask(&w, R, "smtp://h1.test:25?pref=0&ttl=20", true);
+	assert_int_equal(world_lifetime_s(&w), 20);
+	world_ask(&w, R, "smtp://h1.test:25?pref=0&ttl=900", true);
+	assert_int_equal(world_lifetime_s(&w), 300);
+	world_ask(&w, R, "smtp://192.0.2.1:25?pref=0&ttl=30", true);
+	assert_int_equal(world_lifetime_s(&w), 30);
+	world_ask(&w, R, "smtp://gone.test:25?pref=0 smtp://192.0.2.1:25?pref=1", true);
+	assert_int_equal(world_lifetime_s(&w), 60);
+	world_teardown(&w);
 }
 
 static void check_cases(const struct routing_case *table, size_t n)
@@ -306,9 +231,9 @@ static void check_cases(const struct routing_case *table, size_t n)
 		struct world w;
 		char *got;
 
-		setup(&w);
-		script(&w, c->dns);
-		ask(&w, c->type, c->name, !c->no_ipv6);
+		world_setup(&w);
+		world_script(&w, c->dns);
+		world_ask(&w, c->type, c->name, !c->no_ipv6);
 		got = w.route ? print_route(w.route) : mem_printf("%d %s", w.why.code, w.why.enhanced);
 		if (strcmp(got, c->expect) != 0)
 			fail_msg("%s: expected %s, got %s (%s)", c->what, c->expect, got, w.why.reply);
@@ -321,7 +246,7 @@ static void check_cases(const struct routing_case *table, size_t n)
 				fail_msg("%s: \"%s\" not in \"%s\"", c->what, c->says, w.why.reply);
 		}
 		mem_free(&got);
-		teardown(&w);
+		world_teardown(&w);
 	}
 }
 
@@ -395,10 +320,10 @@ static void prohibited_addresses_are_left_out(void **state)
 		struct world w;
 		char *got;
 
-		setup(&w);
+		world_setup(&w);
 		router_set_prohibited(w.router, &p);
-		script(&w, table[i].dns);
-		ask(&w, table[i].type, table[i].name, true);
+		world_script(&w, table[i].dns);
+		world_ask(&w, table[i].type, table[i].name, true);
 		got = w.route ? print_route(w.route) : mem_printf("%d %s", w.why.code, w.why.enhanced);
 		if (strcmp(got, table[i].expect) != 0)
 			fail_msg("%s: expected %s, got %s (%s)", table[i].what, table[i].expect, got,
@@ -406,7 +331,7 @@ static void prohibited_addresses_are_left_out(void **state)
 		if (table[i].says && !strstr(w.why.reply, table[i].says))
 			fail_msg("%s: \"%s\" not in \"%s\"", table[i].what, table[i].says, w.why.reply);
 		mem_free(&got);
-		teardown(&w);
+		world_teardown(&w);
 	}
 	local_addrs_free(&local);
 }
@@ -422,10 +347,10 @@ static void check_rules(const struct prohibited *p, const struct routing_case *t
 		struct world w;
 		char *got;
 
-		setup(&w);
+		world_setup(&w);
 		router_set_prohibited(w.router, p);
-		script(&w, table[i].dns);
-		ask(&w, table[i].type, table[i].name, true);
+		world_script(&w, table[i].dns);
+		world_ask(&w, table[i].type, table[i].name, true);
 		got = w.route ? print_route(w.route) : mem_printf("%d %s", w.why.code, w.why.enhanced);
 		if (strcmp(got, table[i].expect) != 0)
 			fail_msg("%s: expected %s, got %s (%s)", table[i].what, table[i].expect, got,
@@ -436,7 +361,7 @@ static void check_rules(const struct prohibited *p, const struct routing_case *t
 			assert_int_equal(
 			        w.why.class, w.why.code / 100 == 5 ? OUTCOME_PERMANENT : OUTCOME_TRANSIENT);
 		mem_free(&got);
-		teardown(&w);
+		world_teardown(&w);
 	}
 }
 
@@ -578,17 +503,17 @@ static void a_refresh_makes_routes_old(void **state)
 	struct world w;
 
 	(void)state;
-	setup(&w);
-	script(&w, "addr d.test 192.0.2.1");
-	ask(&w, D, "d.test", true);
+	world_setup(&w);
+	world_script(&w, "addr d.test 192.0.2.1");
+	world_ask(&w, D, "d.test", true);
 	assert_true(router_is_current(w.router, w.route));
 	router_refresh(w.router);
 	assert_false(router_is_current(w.router, w.route));
-	ask(&w, D, "d.test", true);
+	world_ask(&w, D, "d.test", true);
 	assert_true(router_is_current(w.router, w.route));
 	router_set_prohibited(w.router, &none);
 	assert_false(router_is_current(w.router, w.route));
-	teardown(&w);
+	world_teardown(&w);
 }
 
 /* prohibited_hosts: []: only our own listeners count */
@@ -599,16 +524,17 @@ static void nothing_prohibited_but_own_listeners(void **state)
 	struct world w;
 
 	(void)state;
-	setup(&w);
+	world_setup(&w);
 	router_set_prohibited(w.router, &p);
-	script(&w, "mx d.test 10 a.test;addr a.test 127.0.0.2;mx e.test 10 b.test;addr b.test 127.0.0.1");
-	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	world_script(
+	        &w, "mx d.test 10 a.test;addr a.test 127.0.0.2;mx e.test 10 b.test;addr b.test 127.0.0.1");
+	world_ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
 	assert_non_null(w.route);
-	ask(&w, NEXT_HOP_DOMAIN, "e.test", true);
+	world_ask(&w, NEXT_HOP_DOMAIN, "e.test", true);
 	assert_null(w.route);
 	assert_int_equal(w.why.class, OUTCOME_PERMANENT);
 	assert_string_equal(w.why.enhanced, "5.4.6");
-	teardown(&w);
+	world_teardown(&w);
 }
 
 static void equal_preference_is_shuffled(void **state)
@@ -617,18 +543,19 @@ static void equal_preference_is_shuffled(void **state)
 	struct world w;
 
 	(void)state;
-	setup(&w);
-	script(&w, "mx d.test 10 m.test;mx d.test 20 last.test;addr last.test 192.0.2.99");
-	script(&w, "addr m.test 192.0.2.0;addr m.test 192.0.2.1;addr m.test 192.0.2.2;addr m.test 192.0.2.3");
+	world_setup(&w);
+	world_script(&w, "mx d.test 10 m.test;mx d.test 20 last.test;addr last.test 192.0.2.99");
+	world_script(&w,
+	        "addr m.test 192.0.2.0;addr m.test 192.0.2.1;addr m.test 192.0.2.2;addr m.test 192.0.2.3");
 	for (int i = 0; i < 4000; i++) {
-		ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+		world_ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
 		assert_int_equal(w.route->n, 5);
 		assert_int_equal(w.route->addrs[4].addr.ip[3], 99);
 		first[w.route->addrs[0].addr.ip[3]]++;
 	}
 	for (int i = 0; i < 4; i++)
 		assert_in_range(first[i], 850, 1150);
-	teardown(&w);
+	world_teardown(&w);
 }
 
 static void aaaa_is_not_asked_without_ipv6(void **state)
@@ -636,18 +563,13 @@ static void aaaa_is_not_asked_without_ipv6(void **state)
 	struct world w;
 
 	(void)state;
-	setup(&w);
-	script(&w, "mx d.test 10 a.test;addr a.test 192.0.2.1;addr e.test 192.0.2.2");
-	ask(&w, NEXT_HOP_DOMAIN, "d.test", false);
-	ask(&w, NEXT_HOP_DOMAIN, "e.test", false);
+	world_setup(&w);
+	world_script(&w, "mx d.test 10 a.test;addr a.test 192.0.2.1;addr e.test 192.0.2.2");
+	world_ask(&w, NEXT_HOP_DOMAIN, "d.test", false);
+	world_ask(&w, NEXT_HOP_DOMAIN, "e.test", false);
 	assert_int_equal(fake_dns_asked(w.dns, "a.test", DNS_AAAA), 0);
 	assert_int_equal(fake_dns_asked(w.dns, "e.test", DNS_AAAA), 0);
-	teardown(&w);
-}
-
-static uint64_t lifetime_s(const struct world *w)
-{
-	return (w->route->expires_mono_us - w->clock.mono) / SECOND_US;
+	world_teardown(&w);
 }
 
 static void expires_with_the_shortest_ttl(void **state)
@@ -655,228 +577,22 @@ static void expires_with_the_shortest_ttl(void **state)
 	struct world w;
 
 	(void)state;
-	setup(&w);
-	script(&w, "mx d.test 10 a.test;mx d.test 10 b.test;addr a.test 192.0.2.1;addr b.test 192.0.2.2;");
-	script(&w, "ttl d.test 3600;ttl a.test 600;ttl b.test 120");
-	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
-	assert_int_equal(lifetime_s(&w), 120);
-	script(&w, "ttl b.test 0");
-	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
-	assert_int_equal(lifetime_s(&w), 5);
-	script(&w, "ttl b.test 900000;ttl a.test 900000;ttl d.test 900000");
-	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
-	assert_int_equal(lifetime_s(&w), 86400);
-	script(&w, "servfail b.test");
-	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
-	assert_int_equal(lifetime_s(&w), 60);
-	teardown(&w);
-}
-
-/* --- DANE: which records count for which host (RFC 7672 2.1, 2.2) ------------------------------------------------- */
-
-#define DIGEST "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
-#define HOST "mx d.test 10 a.test;addr a.test 192.0.2.1;"
-#define SIGNED HOST "secure d.test;secure a.test;"
-#define TLSA(name) "secure _25._tcp." name ";tlsa _25._tcp." name " 2 1 1 " DIGEST ";"
-#define ALIAS "mx d.test 10 a.test;cname a.test b.test;addr b.test 192.0.2.1;secure d.test;"
-
-static const struct {
-	const char *what, *dns;
-	enum dane_use dane;
-	const char *
-	        expect; /* "HOST[/BASE,NAME,...:RECORDS[!]]" for each address, "!": the MX is not signed; or "CODE ENHANCED" */
-	const char *says;
-	const char *not_asked; /* its TLSA records */
-} dane_cases[] = {
-        {"signed", SIGNED TLSA("a.test"), DANE_IFAVAILABLE, "a.test/a.test,d.test:1", NULL, NULL},
-        {"dane no", SIGNED TLSA("a.test"), DANE_NO, "a.test", NULL, "a.test"},
-        {"nothing signed", HOST TLSA("a.test"), DANE_IFAVAILABLE, "a.test", NULL, "a.test"},
-        {"unsigned MX, signed host", HOST "secure a.test;" TLSA("a.test"), DANE_IFAVAILABLE,
-                "a.test/a.test:1!", NULL, NULL},
-        {"signed MX, unsigned host", HOST "secure d.test;" TLSA("a.test"), DANE_IFAVAILABLE, "a.test", NULL,
-                "a.test"},
-        {"unsigned TLSA", SIGNED "tlsa _25._tcp.a.test 3 1 1 " DIGEST, DANE_IFAVAILABLE, "a.test", NULL,
-                NULL},
-        {"no TLSA", SIGNED "secure _25._tcp.a.test;nodata _25._tcp.a.test", DANE_IFAVAILABLE, "a.test", NULL,
-                NULL},
-        {"no such name", SIGNED, DANE_IFAVAILABLE, "a.test", NULL, NULL},
-        {"TLSA servfail", SIGNED "servfail _25._tcp.a.test", DANE_IFAVAILABLE, "451 4.7.5",
-                "TLSA records of a.test: SERVFAIL", NULL},
-        {"TLSA servfail, another host",
-                SIGNED "servfail _25._tcp.a.test;mx d.test 20 c.test;addr c.test 192.0.2.3", DANE_IFAVAILABLE,
-                "c.test", NULL, NULL},
-        {"TLSA servfail at an unsigned host", HOST "servfail _25._tcp.a.test", DANE_IFAVAILABLE, "a.test",
-                NULL, "a.test"},
-        {"address servfail", SIGNED "servfail a.test", DANE_IFAVAILABLE, "451 4.4.3", "SERVFAIL", NULL},
-        {"none of them usable", SIGNED "secure _25._tcp.a.test;tlsa _25._tcp.a.test 1 1 1 " DIGEST,
-                DANE_IFAVAILABLE, "a.test/a.test:0", NULL, NULL},
-        {"alias, all signed, records behind it", ALIAS "secure a.test;secure b.test;" TLSA("b.test"),
-                DANE_IFAVAILABLE, "a.test/b.test,d.test:1", NULL, "a.test"},
-        {"alias, all signed, records at it", ALIAS "secure a.test;secure b.test;" TLSA("a.test"),
-                DANE_IFAVAILABLE, "a.test/a.test,d.test:1", NULL, NULL},
-        {"alias, all signed, both",
-                ALIAS "secure a.test;secure b.test;" TLSA("a.test") "secure _25._tcp.b.test;"
-                                                                    "tlsa _25._tcp.b.test 0 0 1 " DIGEST,
-                DANE_IFAVAILABLE, "a.test/b.test:0", NULL, "a.test"},
-        {"alias signed, target not", ALIAS "secure a.test;" TLSA("a.test") TLSA("b.test"), DANE_IFAVAILABLE,
-                "a.test/a.test,d.test:1", NULL, "b.test"},
-        {"alias not signed, target is", ALIAS "secure b.test;" TLSA("a.test") TLSA("b.test"),
-                DANE_IFAVAILABLE, "a.test", NULL, "b.test"},
-        {"alias, target not signed, CNAME servfail", ALIAS "secure a.test;servfail a.test cname",
-                DANE_IFAVAILABLE, "451 4.7.5", "CNAME of a.test: SERVFAIL", NULL},
-        {"alias, records behind it servfail",
-                ALIAS "secure a.test;secure b.test;servfail _25._tcp.b.test;" TLSA("a.test"),
-                DANE_IFAVAILABLE, "451 4.7.5", "TLSA records of b.test", "a.test"},
-        {"TLSA itself is an alias",
-                SIGNED "secure _25._tcp.a.test;cname _25._tcp.a.test t.test;"
-                       "secure t.test;tlsa t.test 2 0 1 " DIGEST,
-                DANE_IFAVAILABLE, "a.test/a.test,d.test:1", NULL, NULL},
-        {"TLSA itself is an alias to what is not signed",
-                SIGNED "secure _25._tcp.a.test;"
-                       "cname _25._tcp.a.test t.test;tlsa t.test 2 0 1 " DIGEST,
-                DANE_IFAVAILABLE, "a.test", NULL, NULL},
-        {"the domain is an alias",
-                "cname d.test e.test;secure d.test;mx e.test 10 a.test;secure e.test;addr a.test 192.0.2.1;"
-                "secure a.test;" TLSA("a.test"),
-                DANE_IFAVAILABLE, "a.test/a.test,d.test,e.test:1", NULL, NULL},
-        {"no MX", "addr d.test 192.0.2.1;secure d.test;" TLSA("d.test"), DANE_IFAVAILABLE, "d.test/d.test:1",
-                NULL, NULL},
-        {"one host with, one without",
-                SIGNED TLSA("a.test") "mx d.test 20 c.test;addr c.test 192.0.2.3;secure c.test",
-                DANE_IFAVAILABLE, "a.test/a.test,d.test:1 c.test", NULL, NULL},
-        {"required", SIGNED TLSA("a.test"), DANE_REQUIRED, "a.test/a.test,d.test:1", NULL, NULL},
-        {"required, one host without",
-                SIGNED TLSA("a.test") "mx d.test 5 c.test;addr c.test 192.0.2.3;secure c.test", DANE_REQUIRED,
-                "a.test/a.test,d.test:1", NULL, NULL},
-        {"required, not signed", HOST, DANE_REQUIRED, "451 4.7.5", "not signed by DNSSEC", NULL},
-        {"required, none", SIGNED, DANE_REQUIRED, "451 4.7.5", "no TLSA records that can be used", NULL},
-        {"required, unsigned records", SIGNED "tlsa _25._tcp.a.test 3 1 1 " DIGEST, DANE_REQUIRED,
-                "451 4.7.5", NULL, NULL},
-        {"required, none of them usable", SIGNED "secure _25._tcp.a.test;tlsa _25._tcp.a.test 3 1 1 00",
-                DANE_REQUIRED, "451 4.7.5", NULL, NULL},
-        {"required, an MX that is a literal", "mx d.test 10 192.0.2.7;secure d.test", DANE_REQUIRED,
-                "451 4.7.5", NULL, NULL},
-};
-
-static int by_host(const void *pa, const void *pb)
-{
-	const struct route_addr *a = pa, *b = pb;
-
-	return strcmp(a->mx, b->mx);
-}
-
-static char *print_dane(const struct world *w)
-{
-	struct str s;
-
-	if (!w->route)
-		return mem_printf("%d %s", w->why.code, w->why.enhanced);
-	str_init(&s);
-	qsort(w->route->addrs, w->route->n, sizeof(*w->route->addrs), by_host);
-	for (unsigned i = 0; i < w->route->n; i++) {
-		const struct tlsa *t = w->route->addrs[i].tlsa;
-		str_printf(&s, "%s%s", i ? " " : "", w->route->addrs[i].mx);
-		for (unsigned k = 0; t && t->names[k]; k++)
-			str_printf(&s, "%c%s", k ? ',' : '/', t->names[k]);
-		if (t)
-			str_printf(&s, ":%u%s", t->n_records, t->mx_secure ? "" : "!");
-	}
-	return str_steal(&s);
-}
-
-static void what_dane_demands(void **state)
-{
-	struct world w;
-
-	(void)state;
-	for (size_t i = 0; i < array_len(dane_cases); i++) {
-		char *got, name[64];
-		setup(&w);
-		w.dane = dane_cases[i].dane;
-		script(&w, dane_cases[i].dns);
-		ask(&w, D, "d.test", true);
-		got = print_dane(&w);
-		if (strcmp(got, dane_cases[i].expect) != 0)
-			fail_msg("%s: %s (%s)", dane_cases[i].what, got, w.why.reply);
-		if (!w.route && dane_cases[i].says && !strstr(w.why.reply, dane_cases[i].says))
-			fail_msg("%s: says %s", dane_cases[i].what, w.why.reply);
-		if (!w.route)
-			assert_int_equal(w.why.class, OUTCOME_TRANSIENT);
-		snprintf(name, sizeof(name), "_25._tcp.%s",
-		        dane_cases[i].not_asked ? dane_cases[i].not_asked : "x");
-		assert_int_equal(fake_dns_asked(w.dns, name, DNS_TLSA), 0);
-		mem_free(&got);
-		teardown(&w);
-	}
-}
-
-/* A gateway's port stands in the name asked for; its own name is what the certificate has to be for. */
-static void dane_of_a_gateway(void **state)
-{
-	struct world w;
-	char *got;
-
-	(void)state;
-	setup(&w);
-	w.dane = DANE_IFAVAILABLE;
-	script(&w, "addr g.test 192.0.2.1;secure g.test;secure _2525._tcp.g.test;"
-	           "tlsa _2525._tcp.g.test 3 1 1 " DIGEST);
-	ask(&w, NEXT_HOP_GATEWAY, "g.test:2525", true);
-	got = print_dane(&w);
-	assert_string_equal(got, "g.test/g.test:1");
-	mem_free(&got);
-	teardown(&w);
-}
-
-/* Nobody may be told after he has gone, whatever is under way. */
-static void dane_is_cancelled(void **state)
-{
-	static const char *const slow[] = {"a.test", "_25._tcp.b.test", "_25._tcp.a.test"};
-	struct next_hop hop = {.type = D, .name = "d.test", .port = 25};
-	struct route_query *q;
-	struct world w;
-
-	(void)state;
-	for (size_t i = 0; i < array_len(slow); i++) {
-		setup(&w);
-		script(&w, ALIAS "secure a.test;secure b.test");
-		fake_dns_delay(w.dns, slow[i], UINT64_MAX);
-		q = route_start(w.router, &hop, true, DANE_IFAVAILABLE, on_route, &w);
-		run(&w);
-		assert_int_equal(w.n_done, 0);
-		route_cancel(&q);
-		run(&w);
-		teardown(&w);
-		assert_int_equal(w.n_done, 0);
-	}
-}
-
-/* A route is as old as the oldest of its records, and what DANE demands makes it another one. */
-static void dane_and_time(void **state)
-{
-	struct world w;
-	uint64_t before;
-
-	(void)state;
-	setup(&w);
-	w.dane = DANE_IFAVAILABLE;
-	script(&w, SIGNED TLSA("a.test") "ttl _25._tcp.a.test 77");
-	ask(&w, D, "d.test", true);
-	assert_int_equal(lifetime_s(&w), 77);
-	before = w.route->dane;
-	assert_int_not_equal(before, 0);
-	ask(&w, D, "d.test", true);
-	assert_int_equal(w.route->dane, before);
-	script(&w, "tlsa _25._tcp.a.test 3 0 1 " DIGEST);
-	ask(&w, D, "d.test", true);
-	assert_int_not_equal(w.route->dane, before);
-	assert_int_equal(w.route->addrs[0].tlsa->n_records, 2);
-	assert_false(w.route->partial);
-	script(&w, "mx d.test 20 c.test;addr c.test 192.0.2.3;secure c.test;servfail _25._tcp.c.test");
-	ask(&w, D, "d.test", true);
-	assert_true(w.route->partial);
-	assert_int_equal(lifetime_s(&w), 60);
-	teardown(&w);
+	world_setup(&w);
+	world_script(
+	        &w, "mx d.test 10 a.test;mx d.test 10 b.test;addr a.test 192.0.2.1;addr b.test 192.0.2.2;");
+	world_script(&w, "ttl d.test 3600;ttl a.test 600;ttl b.test 120");
+	world_ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	assert_int_equal(world_lifetime_s(&w), 120);
+	world_script(&w, "ttl b.test 0");
+	world_ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	assert_int_equal(world_lifetime_s(&w), 5);
+	world_script(&w, "ttl b.test 900000;ttl a.test 900000;ttl d.test 900000");
+	world_ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	assert_int_equal(world_lifetime_s(&w), 86400);
+	world_script(&w, "servfail b.test");
+	world_ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	assert_int_equal(world_lifetime_s(&w), 60);
+	world_teardown(&w);
 }
 
 static void says_what_was_signed(void **state)
@@ -884,16 +600,16 @@ static void says_what_was_signed(void **state)
 	struct world w;
 
 	(void)state;
-	setup(&w);
-	script(&w, "mx d.test 10 a.test;addr a.test 192.0.2.1;mx e.test 10 a.test");
+	world_setup(&w);
+	world_script(&w, "mx d.test 10 a.test;addr a.test 192.0.2.1;mx e.test 10 a.test");
 	fake_dns_authentic(w.dns, "d.test", true);
 	fake_dns_authentic(w.dns, "a.test", true);
-	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	world_ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
 	assert_true(w.route->mx_secure && w.route->addrs[0].secure);
-	ask(&w, NEXT_HOP_DOMAIN, "e.test", true);
+	world_ask(&w, NEXT_HOP_DOMAIN, "e.test", true);
 	assert_false(w.route->mx_secure);
 	assert_true(w.route->addrs[0].secure);
-	teardown(&w);
+	world_teardown(&w);
 }
 
 static void cancel_at_any_moment(void **state)
@@ -906,19 +622,19 @@ static void cancel_at_any_moment(void **state)
 			struct world w;
 			struct route_query *q;
 
-			setup(&w);
-			script(&w, "mx d.test 10 a.test;mx d.test 20 b.test;addr a.test 192.0.2.1;addr "
-			           "b.test 192.0.2.2;delay b.test 5");
-			q = route_start(w.router, &hops[h], true, DANE_NO, on_route, &w);
+			world_setup(&w);
+			world_script(&w, "mx d.test 10 a.test;mx d.test 20 b.test;addr a.test 192.0.2.1;addr "
+			                 "b.test 192.0.2.2;delay b.test 5");
+			q = route_start(w.router, &hops[h], true, DANE_NO, world_on_route, &w);
 			for (int i = 0; i < steps; i++)
 				loop_step(w.loop);
 			if (w.n_done == 0)
 				route_cancel(&q);
-			run(&w);
+			world_run(&w);
 			fake_clock_advance(&w.clock, SECOND_US);
-			run(&w);
+			world_run(&w);
 			assert_true(w.n_done == 0 || h == 1);
-			teardown(&w);
+			world_teardown(&w);
 		}
 }
 
@@ -931,7 +647,7 @@ static void cancel_the_other(void *ctx, struct route *route, const struct outcom
 {
 	struct pair *p = ctx;
 
-	on_route(p->w, route, why);
+	world_on_route(p->w, route, why);
 	route_cancel(&p->other);
 }
 
@@ -942,17 +658,17 @@ static void cancel_from_inside_a_callback(void **state)
 	struct pair p = {&w, NULL};
 
 	(void)state;
-	setup(&w);
-	script(&w, "addr d.test 192.0.2.1;addr slow.test 192.0.2.2;delay slow.test 100");
-	p.other = route_start(w.router, &slow, true, DANE_NO, on_route, &w);
+	world_setup(&w);
+	world_script(&w, "addr d.test 192.0.2.1;addr slow.test 192.0.2.2;delay slow.test 100");
+	p.other = route_start(w.router, &slow, true, DANE_NO, world_on_route, &w);
 	route_start(w.router, &hop, true, DANE_NO, cancel_the_other, &p);
-	run(&w);
+	world_run(&w);
 	assert_int_equal(w.n_done, 1);
 	assert_null(p.other);
 	fake_clock_advance(&w.clock, SECOND_US);
-	run(&w);
+	world_run(&w);
 	assert_int_equal(w.n_done, 1);
-	teardown(&w);
+	world_teardown(&w);
 }
 
 static void a_route_is_counted(void **state)
@@ -961,16 +677,16 @@ static void a_route_is_counted(void **state)
 	struct route *mine;
 
 	(void)state;
-	setup(&w);
-	script(&w, "addr d.test 192.0.2.1");
-	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	world_setup(&w);
+	world_script(&w, "addr d.test 192.0.2.1");
+	world_ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
 	mine = route_ref(w.route);
 	route_unref(&w.route);
 	assert_null(w.route);
 	assert_string_equal(mine->addrs[0].mx, "d.test");
 	route_unref(&mine);
 	route_unref(&mine);
-	teardown(&w);
+	world_teardown(&w);
 }
 
 static void huge_answers_are_bounded(void **state)
@@ -979,7 +695,7 @@ static void huge_answers_are_bounded(void **state)
 	char name[64], ip[64];
 
 	(void)state;
-	setup(&w);
+	world_setup(&w);
 	for (int i = 0; i < 100; i++) {
 		snprintf(name, sizeof(name), "m%d.test", i);
 		fake_dns_mx(w.dns, "d.test", (unsigned)i, name);
@@ -988,11 +704,11 @@ static void huge_answers_are_bounded(void **state)
 			fake_dns_addr(w.dns, name, ip);
 		}
 	}
-	ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
+	world_ask(&w, NEXT_HOP_DOMAIN, "d.test", true);
 	assert_int_equal(w.route->n, 500);
 	assert_int_equal(w.route->addrs[0].preference, 0);
 	assert_int_equal(w.route->addrs[499].preference, 4);
-	teardown(&w);
+	world_teardown(&w);
 }
 
 static const struct CMUnitTest tests[] = {
@@ -1008,10 +724,6 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_preference_is_shuffled),
         cmocka_unit_test(aaaa_is_not_asked_without_ipv6),
         cmocka_unit_test(expires_with_the_shortest_ttl),
-        cmocka_unit_test(what_dane_demands),
-        cmocka_unit_test(dane_of_a_gateway),
-        cmocka_unit_test(dane_is_cancelled),
-        cmocka_unit_test(dane_and_time),
         cmocka_unit_test(says_what_was_signed),
         cmocka_unit_test(cancel_at_any_moment),
         cmocka_unit_test(cancel_from_inside_a_callback),
