@@ -81,12 +81,20 @@ def unix_open(path):
 
 
 def json_lines(path):
-    """A log's lines, but for the last if it is still being written"""
+    """A log's lines, but for the last if it is still being written, and one that a kill cut short: a start comes after it."""
     try:
         with open(path, "rb") as f:
-            return [json.loads(line) for line in f.read().split(b"\n")[:-1]]
+            lines = f.read().split(b"\n")[:-1]
     except FileNotFoundError:
         return []
+    rows = []
+    for i, line in enumerate(lines):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as e:
+            if b'"event":"start"' not in b"".join(lines[i + 1:i + 2]):
+                raise RigError("%s:%d: %s: %r" % (path, i + 1, e, line)) from e
+    return rows
 
 
 def claim_net(net=None):
