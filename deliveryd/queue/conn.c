@@ -226,6 +226,37 @@ bool conn_feed(struct conn *c)
 	return conn_feed_woken(c, NULL);
 }
 
+/* Whether that host's throttle is another one with room, or none: of a pattern all hosts may have one in common. */
+static bool may_take_it(const struct conn *c, const char *mx, const struct limit *full)
+{
+	struct queue *q = c->q;
+	struct host_marks marks;
+	host_marks(q, binding_at(q, c->hq->key.binding), mx, &marks);
+	for (unsigned i = 0; i < array_len(marks.limits); i++) {
+		if (marks.limits[i])
+			host_limit_put(q, marks.limits[i]); /* it may have been made for the question */
+	}
+	struct throttle *t = marks.throttles[THROTTLE_MESSAGES];
+	return !t || (throttle_limit(t) != full && limit_has_room(throttle_limit(t)));
+}
+
+static bool another_may_do(const struct conn *c, const struct limit *full)
+{
+	const struct route *r = c->hq->traffic->route;
+	const char *last = c->mx;
+	if (!r || !gates_is_host(c, full))
+		return false;
+	for (unsigned i = 0; i < r->n; i++) {
+		const char *mx = r->addrs[i].mx ? r->addrs[i].mx : "";
+		if (strcmp(mx, last) == 0 || strcmp(mx, c->mx) == 0)
+			continue;
+		if (may_take_it(c, mx, full))
+			return true;
+		last = mx;
+	}
+	return false;
+}
+
 /* The next message that may go now, 0 = none. `elsewhere`: not to this host now, but maybe to another. */
 static uint32_t next_job(struct conn *c, const struct limit *woken, bool *elsewhere)
 {
@@ -239,7 +270,7 @@ static uint32_t next_job(struct conn *c, const struct limit *woken, bool *elsewh
 	if (!full)
 		return no;
 	attempt_wait(hq->traffic, full);
-	*elsewhere = gates_is_host(c, full) && hq->traffic->route && hq->traffic->route->n > 1;
+	*elsewhere = another_may_do(c, full);
 	return 0;
 }
 

@@ -390,6 +390,21 @@ static void test_host_spill_over_at_once(void **state)
 	rig_free(&rig);
 }
 
+/* But where the other address is under the same throttle nothing is won by a new session. */
+static void test_host_throttle_of_all(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new("{'global': {'max_outbound_connections': 1}, "
+	                          "'hosts': {'/^mx/': {'outbound_throttle_messages': '5/10'}}}");
+	rig_route(rig, "example.com", "10 203.0.113.1, 20 203.0.113.2");
+	rig_start(rig);
+	send_many(rig, "default", "example.com", 40);
+	assert_true(rig_run_out(rig, 200 * SECOND_US));
+	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs + rig_mx(rig, "203.0.113.2")->jobs, 40);
+	assert_in_range(rig_mx(rig, "203.0.113.1")->connects + rig_mx(rig, "203.0.113.2")->connects, 1, 8);
+	rig_free(&rig);
+}
+
 /* Queues that share a throttle get it in turns, whether or not they have a session, and however slow that is to open. */
 static void test_fair_turns(void **state)
 {
@@ -603,6 +618,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_by_reference),
         cmocka_unit_test(test_host_spill_over),
         cmocka_unit_test(test_host_spill_over_at_once),
+        cmocka_unit_test(test_host_throttle_of_all),
         cmocka_unit_test(test_fair_turns),
         cmocka_unit_test(test_dead_and_slow_peers),
         cmocka_unit_test(test_what_counts),
