@@ -66,24 +66,6 @@ static bool bind_again(
 	return eval_bind(ev, r, target);
 }
 
-static void set_target(struct decision *d, struct decision_target *to, const struct decision_target *from)
-{
-	*to = *from;
-	to->name = pool_strdup(d->pool, from->name);
-}
-
-static void add_open(struct decision *d, const struct rule *r, const struct decision_target *target)
-{
-	struct open_rule *more = pool_alloc(d->pool, (d->n_open + 1) * sizeof(*more));
-	if (d->n_open > 0)
-		memcpy(more, d->open, d->n_open * sizeof(*more));
-	d->open = more;
-	struct open_rule *o = &d->open[d->n_open++];
-	o->name = pool_strdup(d->pool, r->name);
-	memcpy(o->digest, r->digest, sizeof(o->digest));
-	set_target(d, &o->target, target);
-}
-
 /* match_domain; false = in doubt */
 static bool ask_domain(struct eval *ev, struct decision *d)
 {
@@ -107,10 +89,10 @@ static bool ask_rules(struct eval *ev, const char *present, struct decision *d)
 		if (a == NO || !bind_again(ev, r, present, &target))
 			continue;
 		if (r->n_r > 0) {
-			add_open(d, r, &target);
+			decision_add_open(d, r, &target);
 			continue;
 		}
-		set_target(d, &d->target, &target);
+		decision_set_target(d, &d->target, &target);
 		d->rule = pool_strdup(d->pool, r->name);
 		d->priority = r->priority;
 		d->claimed = true;

@@ -25,13 +25,13 @@ const char *priority_name(enum priority p)
 	return priority_names[p];
 }
 
-static void keep_target(struct decision *d, struct decision_target *to, const struct decision_target *from)
+void decision_set_target(struct decision *d, struct decision_target *to, const struct decision_target *from)
 {
 	*to = *from;
 	to->name = pool_strdup(d->pool, from->name);
 }
 
-static void add_open(struct decision *d, const struct rule *r, const struct decision_target *target)
+void decision_add_open(struct decision *d, const struct rule *r, const struct decision_target *target)
 {
 	if ((d->n_open & (d->n_open - 1)) == 0) {
 		struct open_rule *more = pool_alloc(d->pool, (d->n_open ? d->n_open * 2 : 1) * sizeof(*more));
@@ -42,7 +42,7 @@ static void add_open(struct decision *d, const struct rule *r, const struct deci
 	struct open_rule *o = &d->open[d->n_open++];
 	o->name = pool_strdup(d->pool, r->name);
 	memcpy(o->digest, r->digest, sizeof(o->digest));
-	keep_target(d, &o->target, target);
+	decision_set_target(d, &o->target, target);
 }
 
 /* True if the rule ends the list. `found`: by the index. */
@@ -62,10 +62,10 @@ static bool try_rule(struct eval *ev, const struct rule *r, bool found, struct d
 	if (!matched)
 		return false;
 	if (r->n_r > 0) {
-		add_open(d, r, &target);
+		decision_add_open(d, r, &target);
 		return false;
 	}
-	keep_target(d, &d->target, &target);
+	decision_set_target(d, &d->target, &target);
 	d->rule = pool_strdup(d->pool, r->name);
 	d->priority = r->priority;
 	d->claimed = true;

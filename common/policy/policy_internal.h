@@ -175,4 +175,8 @@ bool eval_bind(struct eval *, const struct rule *, struct decision_target *);
 struct trace_rule *trace_add_rule(struct policy_trace *, const struct rule *);
 void trace_add_test(struct eval *, const struct rule_test *, bool known, bool result);
 
+/* Of a decision in the making: the pool gets copies of what the target and the rule borrow. */
+void decision_set_target(struct decision *, struct decision_target *to, const struct decision_target *from);
+void decision_add_open(struct decision *, const struct rule *, const struct decision_target *);
+
 #endif

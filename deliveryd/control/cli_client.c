@@ -154,7 +154,7 @@ static int ask(const char *socket_spec, struct exchange *x, json_t **answer)
 	}
 	str_init_max(&x->body, ANSWER_MAX);
 	code = perform(x);
-	if (code == CURLE_ABORTED_BY_CALLBACK) {
+	if (code == CURLE_ABORTED_BY_CALLBACK || (code == CURLE_OK && x->sink && x->status == 200)) {
 		exit_code = CLI_DONE;
 	} else if (code == CURLE_WRITE_ERROR && x->sink && x->status == 200) {
 		exit_code = CLI_REFUSED; /* the sink has said why */
@@ -165,8 +165,6 @@ static int ask(const char *socket_spec, struct exchange *x, json_t **answer)
 	} else if (code != CURLE_OK) {
 		say_unreachable(&x->spec, socket_spec, *x->why ? x->why : curl_easy_strerror(code));
 		exit_code = CLI_UNREACHABLE;
-	} else if (x->sink && x->status == 200) {
-		exit_code = CLI_DONE;
 	} else {
 		exit_code = judge(&x->body, x->status, socket_spec, answer);
 	}

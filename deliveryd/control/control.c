@@ -298,12 +298,11 @@ static void get_binding(
 
 	if (evhttp_find_header(query, "binding"))
 		control_send_error(req, 400, "the binding is named twice");
-	else if (!name || strlen(name) != len || len > sizeof(((struct queue_ask *)NULL)->binding) - 1)
+	else if (!name || strlen(name) != len || len > sizeof(((struct queue_ask *)NULL)->binding) - 1 ||
+	         evhttp_add_header(query, "binding", name) != 0) /* a line break is in it */
 		control_send_error(req, 404, "no such binding");
-	else if (evhttp_add_header(query, "binding", name) == 0)
-		ask_queue(a, req, QUEUE_BINDINGS, ASK_ONE, query);
 	else
-		control_send_error(req, 404, "no such binding"); /* a line break is in it */
+		ask_queue(a, req, QUEUE_BINDINGS, ASK_ONE, query);
 	free(name);
 }
 

@@ -17,12 +17,12 @@
 
 enum mx_mode {
 	MX_OK,
-	MX_REFUSE,  /* connect fails */
-	MX_BANNER,  /* 554 in the banner */
-	MX_SILENT,  /* never answers the connect */
-	MX_DROP,    /* closes in MAIL, every time */
-	MX_NO_BIND, /* the source address is refused */
-	MX_NO_PORT, /* no port is free */
+	MX_REFUSE,   /* connect fails */
+	MX_BANNER,   /* 554 in the banner */
+	MX_SILENT,   /* never answers the connect */
+	MX_DROP,     /* closes in MAIL, every time */
+	MX_NO_BIND,  /* the source address is refused */
+	MX_NO_PORT,  /* no port is free */
 	MX_NO_PROXY, /* the egress proxy is down */
 };
 
@@ -114,6 +114,8 @@ void rig_reload(struct rig *, const char *policy_json);
 void rig_local(struct rig *, const char *ip, bool present);
 
 struct rig_mx *rig_mx(struct rig *, const char *ip); /* made when new */
+/* For `says`: 451 4.7.1 to each recipient, with `text` or "later" */
+void rig_says_later(struct rig_mx *, struct session_job *, uint32_t i, struct outcome *);
 /* A domain's MX: "10 192.0.2.201, 10 192.0.2.202, 20 2001:db8:1::1". With "ttl=0 " in front it has expired when it comes. */
 void rig_route(struct rig *, const char *next_hop, const char *addrs);
 void rig_route_all(struct rig *, const char *addrs); /* every next hop's */
@@ -140,7 +142,7 @@ void rig_hold_commits(struct rig *, bool);
 void rig_no_space(struct rig *, bool); /* DSNs cannot be stored */
 /* The newest DSN's text, borrowed; NULL if there is none */
 const char *rig_dsn(struct rig *);
-uint32_t rig_dsn_flags(struct rig *); /* enum message_flags of it */
+uint32_t rig_dsn_flags(struct rig *);                            /* enum message_flags of it */
 void rig_header(struct rig *, const char *header /* borrows */); /* what originals are read back with */
 
 unsigned rig_count(const struct rig *, const char *type);

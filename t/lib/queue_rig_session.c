@@ -93,7 +93,8 @@ static struct route *build(struct rig *rig, const char *text)
 		(void)got;
 		addr.port = 25;
 		snprintf(name, sizeof(name), "mx-%s", ip);
-		route_add(r, &(struct route_new_addr){.addr = addr, .preference = (uint16_t)preference, .mx = name});
+		route_add(r, &(struct route_new_addr){
+		                     .addr = addr, .preference = (uint16_t)preference, .mx = name});
 	}
 	free(copy);
 	r->expires_mono_us = loop_now_us(rig->loop) + (no_ttl ? 0 : 300 * SECOND_US);
@@ -221,6 +222,14 @@ struct rig_mx *rig_mx(struct rig *rig, const char *ip)
 	return mx;
 }
 
+void rig_says_later(struct rig_mx *mx, struct session_job *job, uint32_t i, struct outcome *o)
+{
+	(void)job;
+	(void)i;
+	outcome_own(o, OUTCOME_TRANSIENT, STATE_RCPT, 451, "4.7.1", "%s", mx->text ? mx->text : "later");
+	o->ours = false;
+}
+
 static struct rig_source *source_of(struct rig *rig, const char *ip)
 {
 	for (unsigned i = 0; i < rig->n_sources; i++) {
@@ -329,7 +338,8 @@ static void job_over(void *ctx)
 	s->completed++;
 	mx->jobs++;
 	if (s->rig->seen)
-		s->rig->seen(s->rig->seen_ctx, s->rig->clock.mono, s->binding, s->mx_name, job->recipients[0]);
+		s->rig->seen(
+		        s->rig->seen_ctx, s->rig->clock.mono, s->binding, s->mx_name, job->recipients[0]);
 	for (uint32_t i = 0; i < job->n_recipients; i++) {
 		mx->recipients++;
 		outcome_own(&job->outcomes[i], OUTCOME_OK, STATE_DOT, 250, "2.0.0", "ok");

@@ -10,15 +10,6 @@
 	"'default': {'bind_address': '192.0.2.10'}}, 'binding_groups': {'pool': {'bindings': {"              \
 	"'p1': {'bind_address': '192.0.2.31'}, 'p2': {'bind_address': '192.0.2.32'}}}}}"
 
-static void says_later(struct rig_mx *mx, struct session_job *job, uint32_t i, struct outcome *o)
-{
-	(void)mx;
-	(void)job;
-	(void)i;
-	outcome_own(o, OUTCOME_TRANSIENT, STATE_RCPT, 451, "4.7.1", "later");
-	o->ours = false;
-}
-
 static struct rig *rig_of(void)
 {
 	struct rig *rig = rig_new(POLICY);
@@ -26,7 +17,7 @@ static struct rig *rig_of(void)
 	rig_route(rig, "slow.example", "10 203.0.113.2");
 	rig_route(rig, "dead.example", "10 203.0.113.9");
 	rig_route(rig, "127.0.0.1:25", "0 127.0.0.1");
-	rig_mx(rig, "203.0.113.1")->says = says_later;
+	rig_mx(rig, "203.0.113.1")->says = rig_says_later;
 	rig_mx(rig, "203.0.113.2")->job_us = 60 * SECOND_US;
 	rig_mx(rig, "203.0.113.9")->mode = MX_REFUSE;
 	rig_start(rig);
@@ -174,7 +165,7 @@ static void test_hold_release_delay_survive(void **state)
 	expect(rig, QUEUE_RELEASE, &all, 1, 1);
 	rig_run(rig, 2 * SECOND_US);
 	assert_int_equal(rig_count_for(rig, "delivery", id), 1);
-	rig_mx(rig, "203.0.113.1")->says = says_later;
+	rig_mx(rig, "203.0.113.1")->says = rig_says_later;
 	id = rig_send(rig, "acme", "a@acme.example", "x@example.com");
 	rig_run(rig, SECOND_US);
 	expect(rig, QUEUE_DELAY, &acme, 1, 1);
@@ -240,7 +231,7 @@ static void test_under_way(void **state)
 {
 	(void)state;
 	struct rig *rig = rig_of();
-	rig_mx(rig, "203.0.113.2")->says = says_later;
+	rig_mx(rig, "203.0.113.2")->says = rig_says_later;
 	uint64_t id = rig_send(rig, "acme", "a@acme.example", "x@slow.example");
 	rig_run(rig, SECOND_US);
 	assert_int_equal(total(rig, "active"), 1);
@@ -435,7 +426,7 @@ static void test_rebind_under_way(void **state)
 {
 	(void)state;
 	struct rig *rig = rig_of();
-	rig_mx(rig, "203.0.113.2")->says = says_later;
+	rig_mx(rig, "203.0.113.2")->says = rig_says_later;
 	rig_send(rig, "acme", "a@acme.example", "x@slow.example");
 	rig_run(rig, SECOND_US);
 	rebind(rig, &acme, "other", 1);
@@ -472,7 +463,7 @@ static void test_drain(void **state)
 {
 	(void)state;
 	struct rig *rig = rig_of();
-	rig_mx(rig, "203.0.113.2")->says = says_later;
+	rig_mx(rig, "203.0.113.2")->says = rig_says_later;
 	rig_send(rig, "acme", "a@acme.example", "x@example.com");
 	rig_run(rig, SECOND_US);
 	expect(rig, QUEUE_HOLD, &acme, 1, 1);

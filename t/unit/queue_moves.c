@@ -21,14 +21,6 @@ static struct rig *ready_rig(const char *policy)
 	return rig;
 }
 
-static void says_later(struct rig_mx *mx, struct session_job *job, uint32_t i, struct outcome *o)
-{
-	(void)job;
-	(void)i;
-	outcome_own(o, OUTCOME_TRANSIENT, STATE_RCPT, 451, "4.7.1", "%s", mx->text ? mx->text : "later");
-	o->ours = false;
-}
-
 static void replied(struct mail *mail)
 {
 	struct queue_change *c = container_of(mail, struct queue_change, reply);
@@ -81,7 +73,7 @@ static void test_reroute(void **state)
 {
 	(void)state;
 	struct rig *rig = ready_rig("{" BINDINGS "}");
-	rig_mx(rig, "203.0.113.1")->says = says_later;
+	rig_mx(rig, "203.0.113.1")->says = rig_says_later;
 	uint64_t id = rig_send(rig, "acme", "a@acme.example", "x@example.com");
 	rig_run(rig, SECOND_US);
 	struct did did = reroute(rig, "example.com", "backup.example");
@@ -114,7 +106,7 @@ static void test_reroute_under_way(void **state)
 	(void)state;
 	struct rig *rig = ready_rig("{" BINDINGS "}");
 	struct rig_mx *mx = rig_mx(rig, "203.0.113.1");
-	mx->says = says_later;
+	mx->says = rig_says_later;
 	mx->job_us = 10 * SECOND_US;
 	uint64_t id = rig_send(rig, "acme", "a@acme.example", "x@example.com");
 	rig_run(rig, SECOND_US);
@@ -141,7 +133,7 @@ static void test_reroute_of_a_group(void **state)
 	struct rig *rig = ready_rig(
 	        "{'binding_groups': {'g': {'bindings': {'g1': {'bind_address': '192.0.2.41'}, 'g2': "
 	        "{'bind_address': '192.0.2.42'}}}}, " BINDINGS "}");
-	rig_mx(rig, "203.0.113.1")->says = says_later;
+	rig_mx(rig, "203.0.113.1")->says = rig_says_later;
 	for (int i = 0; i < 20; i++)
 		rig_send(rig, "group:g", "a@acme.example", "x@example.com");
 	rig_run(rig, SECOND_US);

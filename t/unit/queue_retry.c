@@ -16,22 +16,6 @@ static struct rig *ready_rig(const char *policy)
 	return rig;
 }
 
-static void send_many(struct rig *rig, const char *target, const char *domain, unsigned n)
-{
-	char to[64];
-	snprintf(to, sizeof(to), "x@%s", domain);
-	for (unsigned i = 0; i < n; i++)
-		rig_send(rig, target, "a@acme.example", to);
-}
-
-static void says_later(struct rig_mx *mx, struct session_job *job, uint32_t i, struct outcome *o)
-{
-	(void)job;
-	(void)i;
-	outcome_own(o, OUTCOME_TRANSIENT, STATE_RCPT, 451, "4.7.1", "%s", mx->text ? mx->text : "later");
-	o->ours = false;
-}
-
 /* A change by command, waited for. */
 static void replied(struct mail *mail)
 {
@@ -70,8 +54,8 @@ static void test_dead_domain(void **state)
 	rig->keep_log = false;
 	mx->mode = MX_REFUSE;
 	size_t before = queue_memory(rig->queue);
-	send_many(rig, "default", "dead.example", 20000);
-	send_many(rig, "default", "example.com", 10);
+	rig_send_many(rig, "default", "dead.example", 20000);
+	rig_send_many(rig, "default", "example.com", 10);
 	rig_run(rig, 16 * MINUTE_US + MINUTE_US / 2);
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, 10);
 	assert_in_range(mx->connects, 4, 20);
@@ -94,7 +78,7 @@ static void test_silent_domain(void **state)
 	struct rig_mx *mx = rig_mx(rig, "203.0.113.9");
 	rig->keep_log = false;
 	mx->mode = MX_REFUSE;
-	send_many(rig, "default", "dead.example", 2000);
+	rig_send_many(rig, "default", "dead.example", 2000);
 	rig_run(rig, 4 * MINUTE_US);
 	assert_in_range(rig->queue->n_state[DELIVERY_READY], 1000, 2000);
 	rig_run(rig, 3 * MINUTE_US);
@@ -102,7 +86,7 @@ static void test_silent_domain(void **state)
 	assert_int_equal(rig->queue->n_state[DELIVERY_DEFERRED], 2000);
 	/* mail that comes now is not attempted by itself */
 	unsigned connects = mx->connects;
-	send_many(rig, "default", "dead.example", 500);
+	rig_send_many(rig, "default", "dead.example", 500);
 	rig_run(rig, MINUTE_US);
 	assert_int_equal(mx->connects, connects);
 	/* once it is back, everything goes with its next attempt */
@@ -122,12 +106,12 @@ static void test_mx_failures(void **state)
 	rig->keep_log = false;
 	rig_mx(rig, "203.0.113.9")->mode = MX_REFUSE;
 	rig_mx(rig, "203.0.113.1")->mode = MX_REFUSE;
-	send_many(rig, "default", "dead.example", 2000);
+	rig_send_many(rig, "default", "dead.example", 2000);
 	rig_run(rig, 3 * MINUTE_US);
 	assert_in_range(rig->queue->n_state[DELIVERY_READY], 1000, 2000);
 	rig_run(rig, 2 * MINUTE_US);
 	assert_int_equal(rig->queue->n_state[DELIVERY_READY], 0);
-	send_many(rig, "default", "example.com", 2000);
+	rig_send_many(rig, "default", "example.com", 2000);
 	rig_run(rig, 10 * MINUTE_US);
 	assert_in_range(rig->queue->n_state[DELIVERY_READY], 1000, 2000);
 	rig_free(&rig);
@@ -140,7 +124,7 @@ static void test_flush_of_the_dead(void **state)
 	struct rig_mx *mx = rig_mx(rig, "203.0.113.9");
 	rig->keep_log = false;
 	mx->mode = MX_REFUSE;
-	send_many(rig, "default", "dead.example", 1000);
+	rig_send_many(rig, "default", "dead.example", 1000);
 	rig_run(rig, 3 * MINUTE_US);
 	assert_int_equal(rig->queue->n_state[DELIVERY_READY], 0);
 	mx->mode = MX_OK;
@@ -158,7 +142,7 @@ static void test_putting_off_waits_for_the_spool(void **state)
 	struct rig *rig = ready_rig("{'global': {'connect_timeout_to_delay': 0}}");
 	rig->keep_log = false;
 	rig_mx(rig, "203.0.113.9")->mode = MX_REFUSE;
-	send_many(rig, "default", "dead.example", 10000);
+	rig_send_many(rig, "default", "dead.example", 10000);
 	rig_hold_commits(rig, true);
 	rig_run(rig, SECOND_US);
 	assert_in_range(rig->queue->n_state[DELIVERY_DEFERRED], 1, 5000);
@@ -177,10 +161,10 @@ static void test_putting_off_lets_others_pass(void **state)
 	rig->keep_log = false;
 	rig_mx(rig, "203.0.113.9")->mode = MX_REFUSE;
 	mx->job_us = 1000;
-	send_many(rig, "default", "dead.example", 100000);
+	rig_send_many(rig, "default", "dead.example", 100000);
 	rig_run(rig, 10000);
 	assert_in_range(rig->queue->n_state[DELIVERY_DEFERRED], 1, 50000);
-	send_many(rig, "default", "example.com", 200);
+	rig_send_many(rig, "default", "example.com", 200);
 	while (mx->jobs < 200)
 		rig_run(rig, 1000);
 	assert_in_range(rig->queue->n_state[DELIVERY_DEFERRED], 1, 99999);
@@ -196,7 +180,7 @@ static void test_never_retry(void **state)
 {
 	(void)state;
 	struct rig *rig = ready_rig("{'domains': {'example.com': {'never_retry': true}}}");
-	rig_mx(rig, "203.0.113.1")->says = says_later;
+	rig_mx(rig, "203.0.113.1")->says = rig_says_later;
 	rig_send(rig, "default", "a@acme.example", "x@example.com");
 	rig_run(rig, SECOND_US);
 	assert_int_equal(rig_count(rig, "deferral"), 0);
@@ -260,7 +244,7 @@ static void test_expired_before_its_retry(void **state)
 	struct rig *rig = ready_rig("{'global': {'message_expiration': '30m', 'retry_interval': '20m', "
 	                            "'never_attempt_expired_messages': true}}");
 	struct rig_mx *mx = rig_mx(rig, "203.0.113.1");
-	mx->says = says_later;
+	mx->says = rig_says_later;
 	rig_send(rig, "default", "a@acme.example", "x@example.com");
 	rig_run(rig, 2 * HOUR_US);
 	assert_int_equal(mx->jobs, 2);
@@ -278,9 +262,9 @@ static void test_schedule_by_scope(void **state)
 	                  "'default': {'bind_address': '192.0.2.10'}, 'acme': {'bind_address': '192.0.2.20', "
 	                  "'retry_interval': '1m', 'max_retry_interval': '2m', 'domains': {'dead.example': "
 	                  "{'retry_interval': '5m', 'max_retries': 1}}}}}");
-	rig_mx(rig, "203.0.113.1")->says = says_later;
-	rig_mx(rig, "203.0.113.9")->says = says_later;
-	send_many(rig, "default", "example.com", 50);
+	rig_mx(rig, "203.0.113.1")->says = rig_says_later;
+	rig_mx(rig, "203.0.113.9")->says = rig_says_later;
+	rig_send_many(rig, "default", "example.com", 50);
 	rig_run(rig, 8 * MINUTE_US - SECOND_US);
 	assert_int_equal(rig_count(rig, "deferral"), 50);
 	rig_run(rig, MINUTE_US); /* 8 to 10 minutes, spread */
@@ -306,7 +290,7 @@ static void test_resume_spreads(void **state)
 	struct rig_mx *mx = rig_mx(rig, "203.0.113.1");
 	mx->job_us = 1000;
 	suspend_or_resume(rig, QUEUE_SUSPEND, "default");
-	send_many(rig, "default", "example.com", 640);
+	rig_send_many(rig, "default", "example.com", 640);
 	rig_run(rig, MINUTE_US);
 	suspend_or_resume(rig, QUEUE_RESUME, "default");
 	for (unsigned i = 1; i <= 4; i++) {
@@ -324,8 +308,8 @@ static void test_flush_spreads_many_not_one(void **state)
 	struct rig *rig = ready_rig("{'global': {'delayed_binding_domain_fuzz': 64}}");
 	struct rig_mx *mx = rig_mx(rig, "203.0.113.1");
 	mx->job_us = 1000;
-	mx->says = says_later;
-	send_many(rig, "default", "example.com", 640);
+	mx->says = rig_says_later;
+	rig_send_many(rig, "default", "example.com", 640);
 	uint64_t one = rig_send(rig, "default", "a@acme.example", "x@example.com");
 	rig_run(rig, MINUTE_US);
 	mx->says = NULL;
@@ -349,7 +333,7 @@ static void test_resume_at_once(void **state)
 	struct rig *rig = ready_rig("{}");
 	rig_mx(rig, "203.0.113.1")->job_us = 1000;
 	suspend_or_resume(rig, QUEUE_SUSPEND, "default");
-	send_many(rig, "default", "example.com", 100);
+	rig_send_many(rig, "default", "example.com", 100);
 	rig_run(rig, MINUTE_US);
 	suspend_or_resume(rig, QUEUE_RESUME, "default");
 	rig_run(rig, 2 * SECOND_US);
@@ -419,7 +403,7 @@ static unsigned number_of(const struct rig *rig, unsigned nth)
 static struct rig *fail_ten_times(const char *policy, uint64_t *id)
 {
 	struct rig *rig = ready_rig(policy);
-	rig_mx(rig, "203.0.113.1")->says = says_later;
+	rig_mx(rig, "203.0.113.1")->says = rig_says_later;
 	*id = rig_send(rig, "group:shared", "a@acme.example", "x@example.com");
 	while (rig_count(rig, "deferral") < 10)
 		rig_run(rig, 10 * SECOND_US);

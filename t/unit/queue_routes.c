@@ -6,14 +6,6 @@
 	"'bindings': {'acme': {'bind_address': ['192.0.2.20', '2001:db8::2']}, 'four': {'bind_address': "    \
 	"'192.0.2.30'}, 'default': {'bind_address': '192.0.2.10'}}"
 
-static void send_many(struct rig *rig, const char *target, const char *domain, unsigned n)
-{
-	char to[100];
-	snprintf(to, sizeof(to), "x@%s", domain);
-	for (unsigned i = 0; i < n; i++)
-		rig_send(rig, target, "a@acme.example", to);
-}
-
 static void expect_most(struct rig *rig, const char *ip, unsigned most)
 {
 	if (rig_mx(rig, ip)->most != most)
@@ -28,7 +20,7 @@ static void test_even_beside_a_failed_one(void **state)
 	rig_route(rig, "example.com", "10 203.0.113.1, 10 203.0.113.2, 10 203.0.113.3, 10 203.0.113.4");
 	rig_mx(rig, "203.0.113.1")->mode = MX_REFUSE;
 	rig_start(rig);
-	send_many(rig, "default", "example.com", 1000);
+	rig_send_many(rig, "default", "example.com", 1000);
 	assert_true(rig_run_out(rig, 60 * SECOND_US));
 	expect_most(rig, "203.0.113.2", 4);
 	expect_most(rig, "203.0.113.3", 4);
@@ -45,7 +37,7 @@ static void test_even_in_the_next_level(void **state)
 	        "10 203.0.113.1, 10 203.0.113.2, 20 203.0.113.3, 20 203.0.113.4, 30 203.0.113.5");
 	rig_mx(rig, "203.0.113.1")->mode = rig_mx(rig, "203.0.113.2")->mode = MX_REFUSE;
 	rig_start(rig);
-	send_many(rig, "default", "example.com", 1000);
+	rig_send_many(rig, "default", "example.com", 1000);
 	assert_true(rig_run_out(rig, 60 * SECOND_US));
 	expect_most(rig, "203.0.113.3", 6);
 	expect_most(rig, "203.0.113.4", 6);
@@ -59,7 +51,7 @@ static void test_even_without_a_family(void **state)
 	struct rig *rig = rig_new("{'global': {'max_outbound_connections': 12}, " BINDINGS "}");
 	rig_route(rig, "example.com", "10 2001:db8:1::1, 10 203.0.113.1, 10 203.0.113.2, 10 2001:db8:1::2");
 	rig_start(rig);
-	send_many(rig, "four", "example.com", 1000);
+	rig_send_many(rig, "four", "example.com", 1000);
 	assert_true(rig_run_out(rig, 60 * SECOND_US));
 	expect_most(rig, "203.0.113.1", 6);
 	expect_most(rig, "203.0.113.2", 6);
@@ -74,11 +66,11 @@ static void test_ipv6_preferred(void **state)
 	                          "'hosts': {'/::1$/': {'max_outbound_connections': 3}}, " BINDINGS "}");
 	rig_route(rig, "example.com", "10 203.0.113.1, 10 2001:db8:1::1, 20 2001:db8:1::2");
 	rig_start(rig);
-	send_many(rig, "acme", "example.com", 1);
+	rig_send_many(rig, "acme", "example.com", 1);
 	rig_run(rig, SECOND_US);
 	assert_string_equal(rig_event(rig, "delivery", 0)->source, "2001:db8::2");
 	/* its limit is passed on within the level, and no worse preference is used for the family's sake */
-	send_many(rig, "acme", "example.com", 1000);
+	rig_send_many(rig, "acme", "example.com", 1000);
 	assert_true(rig_run_out(rig, 60 * SECOND_US));
 	expect_most(rig, "2001:db8:1::1", 3);
 	assert_int_equal(rig_mx(rig, "2001:db8:1::2")->connects, 0);
@@ -86,7 +78,7 @@ static void test_ipv6_preferred(void **state)
 	rig_run(rig, 60 * SECOND_US);
 	rig_mx(rig, "2001:db8:1::1")->mode = MX_REFUSE;
 	unsigned before = rig_mx(rig, "203.0.113.1")->jobs;
-	send_many(rig, "acme", "example.com", 2);
+	rig_send_many(rig, "acme", "example.com", 2);
 	rig_run(rig, SECOND_US);
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, before + 2);
 	assert_int_equal(rig_count(rig, "deferral"), 0);
@@ -101,13 +93,13 @@ static void test_back_to_the_best(void **state)
 	rig_route(rig, "example.com", "10 203.0.113.1, 20 203.0.113.2");
 	rig_mx(rig, "203.0.113.1")->mode = MX_REFUSE;
 	rig_start(rig);
-	send_many(rig, "default", "example.com", 50);
+	rig_send_many(rig, "default", "example.com", 50);
 	rig_run(rig, 150 * SECOND_US);
 	assert_int_equal(rig_mx(rig, "203.0.113.2")->jobs, 50);
 	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
 	rig_mx(rig, "203.0.113.1")->connect_us = 3 * SECOND_US;
 	unsigned before = rig_mx(rig, "203.0.113.2")->connects;
-	send_many(rig, "default", "example.com", 500);
+	rig_send_many(rig, "default", "example.com", 500);
 	assert_true(rig_run_out(rig, 60 * SECOND_US));
 	assert_int_equal(rig_mx(rig, "203.0.113.2")->connects, before);
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, 500);
@@ -122,17 +114,17 @@ static void test_best_is_silent(void **state)
 	rig_route(rig, "example.com", "10 203.0.113.1, 20 203.0.113.2");
 	rig_mx(rig, "203.0.113.1")->mode = MX_REFUSE;
 	rig_start(rig);
-	send_many(rig, "default", "example.com", 1);
+	rig_send_many(rig, "default", "example.com", 1);
 	rig_run(rig, 150 * SECOND_US);
 	rig_mx(rig, "203.0.113.1")->mode = MX_SILENT;
-	send_many(rig, "default", "example.com", 50);
+	rig_send_many(rig, "default", "example.com", 50);
 	rig_run(rig, 9 * SECOND_US);
 	assert_int_equal(rig_count(rig, "delivery"), 1);
 	rig_run(rig, 3 * SECOND_US);
 	assert_int_equal(rig_count(rig, "delivery"), 51);
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->connects, 2);
 	/* and it is asked no more until that has ended and host_failure_retry is over */
-	send_many(rig, "default", "example.com", 50);
+	rig_send_many(rig, "default", "example.com", 50);
 	rig_run(rig, 100 * SECOND_US);
 	assert_int_equal(rig_count(rig, "delivery"), 101);
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->connects, 2);
@@ -149,7 +141,7 @@ static void test_silent_family(void **state)
 	rig_route(rig, "example.com", "10 2001:db8:1::1, 10 2001:db8:1::2, 10 203.0.113.1, 20 203.0.113.2");
 	rig_mx(rig, "2001:db8:1::1")->mode = rig_mx(rig, "2001:db8:1::2")->mode = MX_SILENT;
 	rig_start(rig);
-	send_many(rig, "acme", "example.com", 1);
+	rig_send_many(rig, "acme", "example.com", 1);
 	rig_run(rig, 9 * SECOND_US);
 	assert_int_equal(rig_count(rig, "delivery"), 0);
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->connects, 0);
@@ -159,7 +151,7 @@ static void test_silent_family(void **state)
 	assert_string_equal(rig_event(rig, "delivery", 0)->source, "192.0.2.20");
 	assert_int_equal(rig_mx(rig, "2001:db8:1::1")->connects + rig_mx(rig, "2001:db8:1::2")->connects, 1);
 	/* as long as it is silent nothing more is tried there */
-	send_many(rig, "acme", "example.com", 50);
+	rig_send_many(rig, "acme", "example.com", 50);
 	rig_run(rig, 60 * SECOND_US);
 	assert_int_equal(rig_count(rig, "delivery"), 51);
 	assert_int_equal(rig_mx(rig, "2001:db8:1::1")->connects + rig_mx(rig, "2001:db8:1::2")->connects, 1);
@@ -177,7 +169,7 @@ static void test_slow_host_is_waited_for(void **state)
 	rig_route(rig, "example.com", "10 203.0.113.1, 20 2001:db8:1::1, 20 203.0.113.2");
 	rig_mx(rig, "203.0.113.1")->connect_us = 60 * SECOND_US;
 	rig_start(rig);
-	send_many(rig, "acme", "example.com", 1);
+	rig_send_many(rig, "acme", "example.com", 1);
 	rig_run(rig, 70 * SECOND_US);
 	assert_int_equal(rig_count(rig, "delivery"), 1);
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->connects, 1);
@@ -198,7 +190,7 @@ static void test_one_mx_for_many_domains(void **state)
 	rig_start(rig);
 	for (unsigned i = 0; i < DOMAINS; i++) {
 		snprintf(domain, sizeof(domain), "d%u.example", i);
-		send_many(rig, "default", domain, 1);
+		rig_send_many(rig, "default", domain, 1);
 	}
 	assert_true(rig_run_out(rig, 3600 * SECOND_US));
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, DOMAINS);
@@ -214,11 +206,11 @@ static void test_route_expires_meanwhile(void **state)
 	rig_route(rig, "example.com", "10 203.0.113.1");
 	rig_mx(rig, "203.0.113.1")->job_us = 400 * SECOND_US;
 	rig_start(rig);
-	send_many(rig, "default", "example.com", 1);
+	rig_send_many(rig, "default", "example.com", 1);
 	rig_run(rig, SECOND_US);
 	rig_route(rig, "example.com", "10 203.0.113.2");
 	rig_run(rig, 310 * SECOND_US); /* its TTL is over */
-	send_many(rig, "default", "example.com", 3);
+	rig_send_many(rig, "default", "example.com", 3);
 	rig_run(rig, 20 * SECOND_US);
 	assert_int_equal(rig_mx(rig, "203.0.113.2")->jobs, 3);
 	rig_run(rig, 100 * SECOND_US);
@@ -228,7 +220,7 @@ static void test_route_expires_meanwhile(void **state)
 	/* or cannot be had any more */
 	rig_route(rig, "example.com", "10 203.0.113.1");
 	rig_run(rig, 400 * SECOND_US);
-	send_many(rig, "default", "example.com", 1);
+	rig_send_many(rig, "default", "example.com", 1);
 	rig_run(rig, SECOND_US);
 	rig_route_fails(rig, "example.com", OUTCOME_TRANSIENT, "4.4.3", "SERVFAIL");
 	rig_run(rig, 500 * SECOND_US);

@@ -55,14 +55,6 @@ static unsigned count(const struct log *log, bool connection, uint64_t from_us, 
 	return n;
 }
 
-static void send_many(struct rig *rig, const char *target, const char *domain, unsigned n)
-{
-	char to[100];
-	snprintf(to, sizeof(to), "x@%s", domain);
-	for (unsigned i = 0; i < n; i++)
-		rig_send(rig, target, "a@acme.example", to);
-}
-
 /* Those of them that `same` says have one throttle: never more than N in any S seconds. */
 static unsigned never_more(const struct log *log, struct rate rate, bool connection,
         bool (*same)(const struct seen *, const void *), const void *what)
@@ -248,7 +240,7 @@ static void test_random(void **state)
 			snprintf(domain, sizeof(domain), "d%u.example",
 			        (unsigned)rnd_below(&rnd.rnd, DOMAINS));
 			snprintf(binding, sizeof(binding), "b%u", (unsigned)rnd_below(&rnd.rnd, BINDINGS));
-			send_many(rig, binding, domain, 1);
+			rig_send_many(rig, binding, domain, 1);
 			if (i % 50 == 0)
 				rig_run(rig, rnd_below(&rnd.rnd, 3 * SECOND_US));
 		}
@@ -283,7 +275,7 @@ static void test_long_run(void **state)
 		rig_route(rig, "example.com", "10 203.0.113.1");
 		rig_mx(rig, "203.0.113.1")->job_us = 1000;
 		rig_start(rig);
-		send_many(rig, "default", "example.com", 41 * r.count);
+		rig_send_many(rig, "default", "example.com", 41 * r.count);
 		rig_run(rig, windows * r.seconds * SECOND_US);
 		assert_in_range(
 		        count(&log, false, 0, UINT64_MAX), windows * r.count * 99 / 100, windows * r.count);
@@ -305,8 +297,8 @@ static void test_connections(void **state)
 	rig_route(rig, "example.net", "10 203.0.113.2");
 	rig_mx(rig, "203.0.113.2")->mode = MX_REFUSE;
 	rig_start(rig);
-	send_many(rig, "default", "example.com", 100);
-	send_many(rig, "default", "example.net", 3);
+	rig_send_many(rig, "default", "example.com", 100);
+	rig_send_many(rig, "default", "example.net", 3);
 	rig_run(rig, 120 * SECOND_US);
 	unsigned n = never_more(&log, (struct rate){3, 10}, true, all, NULL);
 	assert_in_range(n, 33, 40);
@@ -331,16 +323,16 @@ static void test_by_reference(void **state)
 	                &log);
 	rig_route_all(rig, "10 203.0.113.1");
 	rig_start(rig);
-	send_many(rig, "a", "one.example", 20);
-	send_many(rig, "b", "two.example", 20);
-	send_many(rig, "c", "two.example", 20);
+	rig_send_many(rig, "a", "one.example", 20);
+	rig_send_many(rig, "b", "two.example", 20);
+	rig_send_many(rig, "c", "two.example", 20);
 	rig_run(rig, 50 * SECOND_US);
 	assert_int_equal(log.n - count(&log, true, 0, UINT64_MAX), 17);
 	log.n = 0;
 	/* a pattern counts all it matches as one; the group's goes before the global domain's */
-	send_many(rig, "default", "x.example", 20);
-	send_many(rig, "default", "y.example", 20);
-	send_many(rig, "default", "z.example", 20);
+	rig_send_many(rig, "default", "x.example", 20);
+	rig_send_many(rig, "default", "y.example", 20);
+	rig_send_many(rig, "default", "z.example", 20);
 	rig_run(rig, SECOND_US);
 	assert_int_equal(count(&log, false, 0, UINT64_MAX), 25);
 	rig_free(&rig);
@@ -360,7 +352,7 @@ static void test_host_spill_over(void **state)
 	rig_route(rig, "example.com", "10 203.0.113.1, 10 203.0.113.2, 20 203.0.113.3");
 	rig_mx(rig, "203.0.113.3")->drop_after = 3;
 	rig_start(rig);
-	send_many(rig, "default", "example.com", 100);
+	rig_send_many(rig, "default", "example.com", 100);
 	rig_run(rig, SECOND_US);
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, 5);
 	assert_int_equal(rig_mx(rig, "203.0.113.2")->jobs, 7);
@@ -382,7 +374,7 @@ static void test_host_spill_over_at_once(void **state)
 	                          "'hosts': {'mx-203.0.113.1': {'outbound_throttle_messages': '2/60'}}}");
 	rig_route(rig, "example.com", "10 203.0.113.1, 20 203.0.113.2");
 	rig_start(rig);
-	send_many(rig, "default", "example.com", 20);
+	rig_send_many(rig, "default", "example.com", 20);
 	rig_run(rig, SECOND_US);
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, 2);
 	assert_int_equal(rig_mx(rig, "203.0.113.2")->jobs, 18);
@@ -418,11 +410,11 @@ static void test_fair_turns(void **state)
 	}
 	rig_mx(rig, "203.0.113.1")->connect_us = 400000;
 	rig_start(rig);
-	send_many(rig, "default", "d0.example", 10000);
+	rig_send_many(rig, "default", "d0.example", 10000);
 	rig_run(rig, 10 * SECOND_US);
 	for (unsigned i = 1; i < 30; i++) {
 		snprintf(domain, sizeof(domain), "d%u.example", i);
-		send_many(rig, "default", domain, 2);
+		rig_send_many(rig, "default", domain, 2);
 	}
 	rig_run(rig, 15 * SECOND_US);
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, 58);
@@ -442,11 +434,11 @@ static void test_dead_and_slow_peers(void **state)
 	rig_mx(rig, "203.0.113.1")->mode = MX_SILENT;
 	rig_mx(rig, "203.0.113.2")->job_us = 3000 * SECOND_US;
 	rig_start(rig);
-	send_many(rig, "default", "silent.example", 1000);
-	send_many(rig, "default", "slow.example", 1000);
+	rig_send_many(rig, "default", "silent.example", 1000);
+	rig_send_many(rig, "default", "slow.example", 1000);
 	rig_run(rig, 10 * SECOND_US);
 	uint64_t begin = rig->clock.mono;
-	send_many(rig, "default", "good.example", 3000);
+	rig_send_many(rig, "default", "good.example", 3000);
 	rig_run(rig, 100 * SECOND_US);
 	assert_true(count(&log, false, begin, UINT64_MAX) > 1800);
 	rig_free(&rig);
@@ -486,7 +478,7 @@ static void test_restart(void **state)
 		fake_rnd_init(&rnd, i);
 		rig_route(rig, "example.com", "10 203.0.113.1");
 		rig_start(rig);
-		send_many(rig, "default", "example.com", 5000);
+		rig_send_many(rig, "default", "example.com", 5000);
 		for (unsigned n = 0; n < 8; n++) {
 			rig_run(rig, rnd_below(&rnd.rnd, 2 * r.seconds * SECOND_US));
 			rig_restart(rig);
@@ -510,7 +502,7 @@ static void test_written_ahead(void **state)
 	rig_route(rig, "example.com", "10 203.0.113.1");
 	rig_start(rig);
 	rig_hold_commits(rig, true);
-	send_many(rig, "default", "example.com", 10);
+	rig_send_many(rig, "default", "example.com", 10);
 	rig_run(rig, SECOND_US / 2);
 	assert_int_equal(log.n, 0);
 	rig_hold_commits(rig, false);
@@ -531,7 +523,7 @@ static void test_several_after_a_rest(void **state)
 	rig_route(rig, "example.com", "10 203.0.113.1");
 	rig_start(rig);
 	for (unsigned i = 1; i < 6; i++) {
-		send_many(rig, "default", "example.com", 1);
+		rig_send_many(rig, "default", "example.com", 1);
 		rig_run(rig, 5 * SECOND_US);
 		assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs, i);
 		rig_run(rig, i * 60 * SECOND_US);
@@ -547,7 +539,7 @@ static void test_reload(void **state)
 	struct rig *rig = rig_logged("{'global': {'outbound_throttle_messages': '20/100'}}", &log);
 	rig_route(rig, "example.com", "10 203.0.113.1");
 	rig_start(rig);
-	send_many(rig, "default", "example.com", 200);
+	rig_send_many(rig, "default", "example.com", 200);
 	rig_run(rig, 5 * SECOND_US);
 	assert_int_equal(count(&log, false, 0, UINT64_MAX), 20);
 	rig_reload(rig, "{'global': {'outbound_throttle_messages': '20/100', 'max_retries': 7}}");
@@ -577,11 +569,11 @@ static void test_host_throttle_goes(void **state)
 	rig_route(rig, "example.com", "10 203.0.113.1");
 	rig_mx(rig, "203.0.113.1")->job_us = 1000 * SECOND_US;
 	rig_start(rig);
-	send_many(rig, "default", "example.com", 3);
+	rig_send_many(rig, "default", "example.com", 3);
 	rig_run(rig, 100 * SECOND_US);
 	rig_reload(rig, "{}");
 	rig_run(rig, 300 * SECOND_US);
-	send_many(rig, "default", "example.com", 3);
+	rig_send_many(rig, "default", "example.com", 3);
 	assert_true(rig_run_out(rig, 5000 * SECOND_US));
 	rig_free(&rig);
 	log_free(&log);
@@ -597,7 +589,7 @@ static void test_told(void **state)
 	rig->keep_log = true;
 	rig_route(rig, "example.com", "10 203.0.113.1");
 	rig_start(rig);
-	send_many(rig, "default", "example.com", 20);
+	rig_send_many(rig, "default", "example.com", 20);
 	rig_run(rig, 5 * SECOND_US);
 	assert_int_equal(rig_count(rig, "throttle"), 1);
 	assert_string_equal(rig_event(rig, "throttle", 0)->reason, "outbound_throttle_messages");
