@@ -53,7 +53,6 @@ static bool applies(enum queue_change_kind kind, const struct delivery *d)
 	switch (kind) {
 	case QUEUE_FLUSH:
 	case QUEUE_DELAY:
-		return d->state != DELIVERY_HELD && !d->hold;
 	case QUEUE_HOLD:
 		return d->state != DELIVERY_HELD && !d->hold;
 	case QUEUE_RELEASE:
