@@ -71,13 +71,27 @@ static void released(struct change *c, uint32_t no)
 		place_spread(c->q, no);
 }
 
+/* Mail at a group's own place waits for any of its members. */
+static void recall_proxies(struct queue *q, struct binding *b)
+{
+	proxies_recall(b);
+	if (b->kind != BINDING_GROUP)
+		return;
+	const struct conf_group *group = conf_group_named(q->conf, binding_name(q, b) + strlen("group:"));
+	for (size_t i = 0; group && i < group->n_members; i++) {
+		struct binding *member = binding_find(q, conf_binding(q->conf, group->members[i])->name);
+		if (member)
+			proxies_recall(member);
+	}
+}
+
 static void now_ready(struct change *c, uint32_t no)
 {
 	struct queue *q = c->q;
 	struct delivery *d = delivery_at(q->slab, no);
 	struct traffic *t = d->hq->traffic;
 	health_recall(q->health, d->binding, c->began_us);
-	proxies_recall(binding_at(q, d->binding));
+	recall_proxies(q, binding_at(q, d->binding));
 	if (t && t->backoff_until_us) {
 		t->backoff_until_us = 0;
 		timer_cancel(q->loop, &t->backoff);

@@ -234,6 +234,25 @@ static void test_group_of_one(void **state)
 	rig_free(&rig);
 }
 
+static void test_group_flush(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_new("{'bindings': {'default': {'bind_address': '192.0.2.10'}}, "
+	                          "'binding_groups': {'g': {'bindings': {'one': "
+	                          "{'bind_address': '198.51.100.1', 'egress_proxy': "
+	                          "'socks5://10.0.0.1:1080'}}}}}");
+	rig_route(rig, "example.com", "10 203.0.113.1");
+	rig_mx(rig, "203.0.113.1")->mode = MX_NO_PROXY;
+	rig_start(rig);
+	rig_send_many(rig, "group:g", "example.com", 5);
+	rig_run(rig, 5 * SECOND_US);
+	rig_mx(rig, "203.0.113.1")->mode = MX_OK;
+	flush_all(rig);
+	rig_run(rig, 10 * SECOND_US);
+	assert_int_equal(rig_count(rig, "delivery"), 5);
+	rig_free(&rig);
+}
+
 /* Mail that a member's proxy was tried with, and what came meanwhile, goes to the other member as well. */
 static void test_group_goes_round_it(void **state)
 {
@@ -290,6 +309,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_expires),
         cmocka_unit_test(test_group),
         cmocka_unit_test(test_group_of_one),
+        cmocka_unit_test(test_group_flush),
         cmocka_unit_test(test_group_goes_round_it),
         cmocka_unit_test(test_another_after_reload),
 };
