@@ -390,7 +390,7 @@ static void test_host_throttle_of_all(void **state)
 	                          "'hosts': {'/^mx/': {'outbound_throttle_messages': '5/10'}}}");
 	rig_route(rig, "example.com", "10 203.0.113.1, 20 203.0.113.2");
 	rig_start(rig);
-	send_many(rig, "default", "example.com", 40);
+	rig_send_many(rig, "default", "example.com", 40);
 	assert_true(rig_run_out(rig, 200 * SECOND_US));
 	assert_int_equal(rig_mx(rig, "203.0.113.1")->jobs + rig_mx(rig, "203.0.113.2")->jobs, 40);
 	assert_in_range(rig_mx(rig, "203.0.113.1")->connects + rig_mx(rig, "203.0.113.2")->connects, 1, 8);
