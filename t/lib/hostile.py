@@ -121,6 +121,31 @@ class Client:
         return self.replies(n)
 
 
+# --- what a host can do instead of answering, with its socket or TLS session ------------------------------------------
+def close(_):
+    raise EOFError
+
+
+def reset(s):
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    raise EOFError
+
+
+def silent(s):
+    """Until the other side closes."""
+    while s.recv(65536):
+        pass
+    raise EOFError
+
+
+def endless(piece):
+    def f(s):
+        while True:
+            s.sendall(piece)
+    return f
+
+
+# --- text ---------------------------------------------------------------------------------------------------------------
 def short(reply):
     """ "550 5.7.1" of a reply; the code alone if it has no enhanced status."""
     found = re.match(r"(\d{3})[ -](\d\.\d{1,3}\.\d{1,3})?", reply)

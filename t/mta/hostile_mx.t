@@ -9,33 +9,11 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from hostile import RigError, dotted, hostile, received, short, standard_policy, wait_for  # noqa: E402
+from hostile import (RigError, close, dotted, endless, hostile, received, reset, short, silent,  # noqa: E402
+                     standard_policy, wait_for)
 
 
 # --- what a host can do instead of answering --------------------------------------------------------------------------
-def close(s):
-    raise EOFError
-
-
-def reset(s):
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    raise EOFError
-
-
-def silent(s):
-    """Until the other side closes."""
-    while s.recv(65536):
-        pass
-    raise EOFError
-
-
-def endless(piece):
-    def f(s):
-        while True:
-            s.sendall(piece)
-    return f
-
-
 def drip(text, pause=0.05):
     def f(s):
         for i in range(len(text)):

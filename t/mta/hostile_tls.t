@@ -10,7 +10,8 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from certs import Authority  # noqa: E402
-from hostile import RigError, dotted, hostile, received, short, standard_policy, wait_for  # noqa: E402
+from hostile import (RigError, close, dotted, endless, hostile, received, reset, short, silent,  # noqa: E402
+                     standard_policy, wait_for)
 
 GO = b"220 2.0.0 go\r\n"
 
@@ -84,28 +85,6 @@ def later(f):
         s.recv(65536)  # the client's first flight
         return f(s)
     return g
-
-
-def close(_):
-    raise EOFError
-
-
-def reset(s):
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    raise EOFError
-
-
-def silent(s):
-    while s.recv(65536):
-        pass
-    raise EOFError
-
-
-def endless(piece):
-    def f(s):
-        while True:
-            s.sendall(piece)
-    return f
 
 
 def drip(text):
