@@ -33,6 +33,12 @@ static enum tls_verify verify_of(const struct session *s)
 	return s->o->tls_verify;
 }
 
+/* Authorities are not asked where TLSA records judge: that they are missing must not hold the mail up. */
+static bool needs_trust(const struct session *s)
+{
+	return verify_of(s) != TLS_VERIFY_NO && !(s->tlsa && s->tlsa->n_records > 0);
+}
+
 static struct tls_place place_of(const struct session *s)
 {
 	return (struct tls_place){.binding = s->binding,
@@ -281,7 +287,7 @@ void smtp_tls_begin(struct session *s)
 
 	s->tls_wait.ready = on_creds;
 	s->tls_wait.ctx = s;
-	creds = tls_creds_get(s->net->tls_creds, s->o, verify_of(s) != TLS_VERIFY_NO, &s->tls_wait);
+	creds = tls_creds_get(s->net->tls_creds, s->o, needs_trust(s), &s->tls_wait);
 	if (creds)
 		start(s, creds);
 	else

@@ -743,6 +743,13 @@ static void test_dane(void **state)
 			end_dane(&t);
 		}
 	}
+	/* authorities that cannot be had are not missed */
+	begin_dane(&t, TLSA_USAGE_EE, false);
+	t.r.profile.o.tls_verify = TLS_VERIFY_HOST;
+	t.r.profile.o.tls_ca = "/nonexistent/ca.pem";
+	deliver(&t, "ready want done:ok closed", NULL);
+	assert_string_equal(t.r.tls_verified, "dane-ee");
+	end_dane(&t);
 	/* without extensions there is no STARTTLS: delivery_method smtp cannot mean that here */
 	begin_dane(&t, TLSA_USAGE_EE, false);
 	t.r.profile.o.delivery_method = DELIVERY_SMTP;
