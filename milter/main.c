@@ -1,10 +1,9 @@
 /*
  * bindpost-milter - decides the binding of each message and stamps it
  *
- * Threads    The main thread waits for signals. libmilter runs on a thread of its own (and one per connection): its
- *            signal thread would stop on SIGHUP, so SIGHUP, SIGTERM and SIGINT are blocked everywhere but in the main
- *            thread, which the kernel prefers for a process's signals as long as it does not block them. The control
- *            socket has the third thread.
+ * Threads    The main thread waits for signals. libmilter runs on a thread of its own (and one per connection); SIGHUP,
+ *            SIGTERM and SIGINT are blocked everywhere but in the main thread, and libmilter's signal thread, which
+ *            would stop on SIGHUP, gets none (sigwait below). The control socket has the third thread.
  */
 #include "config.h"
 
@@ -48,6 +47,19 @@ static void on_signal(int number)
 	uint64_t what = number == SIGHUP ? 1 : UINT64_C(1) << 32;
 	(void)!write(signal_fd, &what, sizeof(what));
 	errno = saved;
+}
+
+/*
+ * Stands before libc's for libmilter, whose signal thread alone calls it. The kernel prefers the main thread for a
+ * process's signals, but one that still waits for it goes to whoever comes to sigwait() first: a SIGHUP soon after the
+ * start would end the milter.
+ */
+int sigwait(const sigset_t *set, int *number)
+{
+	(void)set;
+	(void)number;
+	for (;;)
+		pause();
 }
 
 static void set_signals(int how)

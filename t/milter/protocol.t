@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 src = os.path.abspath(os.environ.get("srcdir") or os.path.join(os.path.dirname(__file__), "..", ".."))
 build = os.path.abspath(os.environ.get("builddir") or src)
@@ -313,7 +314,7 @@ def many_connections_at_once():
                         got = stamp_of(c.message([("X-N", str(n + k + i))])[0])
                         assert got == want, (got, want)
                     c.close()
-            except Exception as e:  # pylint: disable=broad-except
+            except Exception:  # pylint: disable=broad-except
                 failures.append(repr(e))
 
         threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
@@ -406,10 +407,10 @@ def main():
         try:
             fn()
             print("ok %d - %s" % (n, fn.__name__), flush=True)
-        except Exception as e:  # pylint: disable=broad-except
+        except Exception:  # pylint: disable=broad-except
             failed += 1
             print("not ok %d - %s" % (n, fn.__name__), flush=True)
-            print("".join("# %s\n" % line for line in ("%s: %s" % (type(e).__name__, e)).splitlines()), end="", flush=True)
+            print("".join("# %s\n" % line for line in traceback.format_exc().splitlines()), end="", flush=True)
     return failed != 0
 
 
